@@ -1,0 +1,1 @@
+"""Simulated evaluation: the embedded tabletop suite and its judges."""

@@ -1,0 +1,1 @@
+"""The embedded SAPIEN tabletop suite: robot, world, scenes, experts and judges."""
