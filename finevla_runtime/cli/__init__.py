@@ -1,0 +1,1 @@
+"""The `finevla` command: verbs registered by each package as entry points."""
