@@ -1,0 +1,3 @@
+"""FineVLA Runtime: steerable vision-language-action policies, served, driven and measured."""
+
+__version__ = "0.1.0"

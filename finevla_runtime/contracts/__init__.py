@@ -1,0 +1,1 @@
+"""Frozen values and protocols that every flow of the runtime shares."""
