@@ -48,7 +48,7 @@ class ActionSpace:
         """Refuse lists of different length and empty ranges (FV-ACT-001)."""
         if not len(self.names) == len(self.units) == len(self.lower) == len(self.upper):
             raise SetupError("FV-ACT-001", "action names, units and limits differ in length.")
-        for name, low, high in zip(self.names, self.lower, self.upper):
+        for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
             if not low < high:
                 raise SetupError("FV-ACT-001", f"action {name} has limits {low}..{high}; lower must be less.")
 

@@ -25,7 +25,7 @@ def frozen_float32(
             or a value is not finite.
     """
     array = np.array(value, dtype=np.float32)
-    if array.ndim != len(shape) or any(w is not None and g != w for g, w in zip(array.shape, shape)):
+    if array.ndim != len(shape) or any(w is not None and g != w for g, w in zip(array.shape, shape, strict=True)):
         wanted = "x".join("?" if size is None else str(size) for size in shape)
         raise error(code, f"{what} has shape {array.shape}, wanted ({wanted}).")
     if not np.isfinite(array).all():

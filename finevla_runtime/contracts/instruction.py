@@ -79,7 +79,5 @@ def differing_words(first: str, second: str) -> tuple[tuple[str, str], ...]:
     a, b = first.split(), second.split()
     matcher = difflib.SequenceMatcher(a=a, b=b, autojunk=False)
     return tuple(
-        (" ".join(a[i1:i2]), " ".join(b[j1:j2]))
-        for tag, i1, i2, j1, j2 in matcher.get_opcodes()
-        if tag != "equal"
+        (" ".join(a[i1:i2]), " ".join(b[j1:j2])) for tag, i1, i2, j1, j2 in matcher.get_opcodes() if tag != "equal"
     )
