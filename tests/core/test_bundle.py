@@ -1,0 +1,81 @@
+"""A bundle is whole, unchanged and trusted by digest alone, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finevla_runtime.bundle import Bundle, Parity, load_bundle, write_bundle
+from finevla_runtime.contracts.errors import SetupError
+from tests.builders import make_spec, make_tokenizer_json
+
+
+def write(path: Path, graph: bytes = b"graph") -> Bundle:
+    parity = Parity({"tokens": np.zeros((2, 16), np.int64)}, {"actions": np.ones((2, 16, 14), np.float32)}, 1e-4)
+    return write_bundle(path, make_spec(), {"policy": graph}, make_tokenizer_json(), parity, {"seed": "7"})
+
+
+def test_a_bundle_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "b")
+    assert bundle.spec == make_spec()
+    assert bundle.graphs["policy"].read_bytes() == b"graph"
+    assert bundle.provenance == {"seed": "7"}
+    np.testing.assert_array_equal(bundle.parity.outputs["actions"], np.ones((2, 16, 14)))
+    assert load_bundle(tmp_path / "b").digest == bundle.digest
+
+
+def test_rewriting_replaces_the_files_and_keeps_the_card(tmp_path: Path) -> None:
+    first = write(tmp_path / "b")
+    (tmp_path / "b" / "README.md").write_text("card")
+    second = write(tmp_path / "b", b"other")
+    assert second.digest != first.digest
+    assert (tmp_path / "b" / "README.md").read_text() == "card"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["graphs/policy.onnx", "tokenizer.json", "statistics.json", "parity.npz"])
+def test_one_flipped_byte_in_any_file_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "b")
+    file = tmp_path / "b" / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(SetupError, match=f"FV-BUN-004.*{Path(name).name}"):
+        load_bundle(tmp_path / "b")
+
+
+def test_a_missing_file_an_empty_folder_and_a_foreign_format_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="FV-BUN-001"):
+        load_bundle(tmp_path)
+    write(tmp_path / "b")
+    (tmp_path / "b" / "tokenizer.json").unlink()
+    with pytest.raises(SetupError, match="FV-BUN-003"):
+        load_bundle(tmp_path / "b")
+    head = tmp_path / "b" / "policy.json"
+    head.write_text(json.dumps({**json.loads(head.read_text()), "format": "other/9"}))
+    with pytest.raises(SetupError, match="FV-BUN-002"):
+        load_bundle(tmp_path / "b")
+    head.write_text("{")
+    with pytest.raises(SetupError, match="FV-BUN-002"):
+        load_bundle(tmp_path / "b")
+
+
+def test_a_listed_path_outside_the_bundle_is_never_opened(tmp_path: Path) -> None:
+    write(tmp_path / "b")
+    head = tmp_path / "b" / "policy.json"
+    policy = json.loads(head.read_text())
+    policy["sha256"]["../../secret"] = "0" * 64
+    head.write_text(json.dumps(policy))
+    with pytest.raises(SetupError, match=r"FV-BUN-002.*outside"):
+        load_bundle(tmp_path / "b")
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    with pytest.raises(SetupError, match="FV-BUN-006"):
+        write(tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").exists()
