@@ -1,0 +1,1 @@
+"""Trial sessions: frozen manifests, the journal of outcomes and scoring."""
