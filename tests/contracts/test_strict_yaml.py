@@ -21,15 +21,15 @@ def test_unknown_key_names_file_line_and_nearest_match() -> None:
 
 
 def test_missing_repeated_and_mistyped_values_are_refused() -> None:
-    with pytest.raises(SetupError, match="FV-CFG-004.*missing key 'b'"):
+    with pytest.raises(SetupError, match=r"FV-CFG-004.*missing key 'b'"):
         parse_yaml("a: 1", "x").mapping(["a", "b"])
-    with pytest.raises(SetupError, match="FV-CFG-005.*twice"):
+    with pytest.raises(SetupError, match=r"FV-CFG-005.*twice"):
         parse_yaml("a: 1\na: 2", "x").mapping(["a"])
     node = parse_yaml("a: yes\nb: .nan\nc: [1, 2]\nd: word", "x").mapping(list("abcd"))
     for key, read in [("a", Node.number), ("b", Node.number), ("c", Node.text), ("d", Node.flag), ("d", Node.integer)]:
         with pytest.raises(SetupError, match="FV-CFG-00"):
             read(node[key])
-    with pytest.raises(SetupError, match="FV-CFG-007.*Did you mean 'word'"):
+    with pytest.raises(SetupError, match=r"FV-CFG-007.*Did you mean 'word'"):
         parse_yaml("wrod", "x").one_of(["word", "other"])
 
 
