@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs the core's tests on Python 3.10, the Python of ROS 2 Humble, where the machine has one.
+#
+# The environment holds the core's own libraries and nothing else, so it also shows that nothing else is needed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=.venv310
+python=""
+for candidate in python3.10 "${HOME:-/root}"/.pyenv/versions/3.10.*/bin/python; do
+  if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then python="$candidate"; break; fi
+done
+if [ -z "$python" ]; then echo "core310: no Python 3.10 on this machine; the core ran on $(.venv/bin/python -V) only" >&2; exit 0; fi
+
+hash="$(sha256sum constraints-core310.txt | cut -c1-16)"
+if [ ! -e "$venv/stamp-$hash" ]; then
+  echo "core310: making $venv" >&2
+  "$python" -m venv --clear "$venv"
+  "$venv/bin/pip" install -q --disable-pip-version-check -c constraints-core310.txt \
+    numpy pyyaml grpcio protobuf tyro rich pytest hypothesis
+  touch "$venv/stamp-$hash"
+fi
+# Folders of tests that need the core alone; reports, recordings and dataset tools bring libraries of their own.
+folders=()
+for name in contracts processing safety motion evidence session cli; do
+  if [ -d "tests/$name" ]; then folders+=("tests/$name"); fi
+done
+PYTHONPATH=. "$venv/bin/python" -m pytest -q -p no:cacheprovider "${folders[@]}"

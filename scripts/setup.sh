@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Makes .venv ready, and nothing when it already is.
+#
+# usage: scripts/setup.sh demo     what `make demo` needs: serve, simulate, report (no torch)
+#        scripts/setup.sh all      what `make test` needs: every extra, the development tools, Chromium
+#
+# PYTHON names the interpreter to use (3.11 or newer); PIP_ARGS is handed to pip, for example an index with CPU builds.
+# A stamp in .venv carries a hash of what pyproject.toml asks for and of constraints.txt, so a second call needs no network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+level="${1:-all}"
+venv=.venv
+case "$level" in
+  demo) extras="server,sim,report" ;;
+  all) extras="server,sim,train,data,report,dev" ;;
+  *) echo "setup: unknown level '$level'; known: demo, all" >&2; exit 2 ;;
+esac
+
+say() { echo "setup: $*" >&2; }
+
+as_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  say "no Python 3.11 to 3.13 found; install one (apt-get install python3 python3-venv) or name it: make setup PYTHON=..."
+  exit 1
+}
+
+make_venv() {
+  local python
+  python="$(find_python)"
+  say "making $venv with $python"
+  if "$python" -m venv "$venv" 2>/dev/null; then return; fi
+  # Debian keeps the part of venv that brings pip in a package of its own.
+  rm -rf "$venv"
+  if as_root; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+    "$python" -m venv "$venv"
+  else
+    "$python" -m venv --without-pip "$venv"
+    "$python" -m pip --python "$venv/bin/python" install -q pip
+  fi
+}
+
+# SAPIEN's physics links X11 and OpenCV links GL, also where nothing is shown; a slim system lacks them.
+install_libraries() {
+  local missing=""
+  for pair in libGL.so.1:libgl1 libX11.so.6:libx11-6 libgthread-2.0.so.0:libglib2.0-0 libgomp.so.1:libgomp1; do
+    ldconfig -p | grep -q "${pair%%:*}" || missing="$missing ${pair#*:}"
+  done
+  if [ -z "$missing" ]; then return; fi
+  if as_root; then
+    say "installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  else
+    say "these system libraries are missing and may be needed:$missing"
+  fi
+}
+
+hash="$( { sed '/^\[tool\.pytest/,$d' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c1-16)"
+if [ ! -e "$venv/stamp-$level-$hash" ] && [ ! -e "$venv/stamp-all-$hash" ]; then
+  [ -x "$venv/bin/python" ] || make_venv
+  install_libraries
+  say "installing finevla-runtime[$extras]; this takes some minutes the first time"
+  # shellcheck disable=SC2086
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check ${PIP_ARGS:-} -c constraints.txt -e ".[$extras]"
+  touch "$venv/stamp-$level-$hash"
+fi
+scripts/vulkan.sh "$venv/bin/python" || say "going on without rendering; physics-only commands work"
+if [ "$level" = all ]; then scripts/chromium.sh || say "going on without a browser; the tests that open a page will fail"; fi

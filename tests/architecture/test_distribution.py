@@ -1,0 +1,36 @@
+"""What pyproject.toml promises is what the installation holds."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import finevla_runtime
+from finevla_runtime.cli.verbs import Verb, installed_verbs
+
+ROOT = Path(__file__).resolve().parents[2]
+PINNED = re.compile(r"^[A-Za-z0-9._-]+==[^=\s+]+$")
+REGISTERED = {verb.name: verb for verb in installed_verbs()}
+
+
+def test_the_package_and_the_distribution_say_the_same_version() -> None:
+    assert finevla_runtime.__version__ == metadata.version("finevla-runtime")
+
+
+def test_the_changelog_names_the_current_version() -> None:
+    assert f"## {finevla_runtime.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_constraint_is_one_exact_pin_without_a_local_build_tag() -> None:
+    for name in ("constraints.txt", "constraints-core310.txt"):
+        lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+        assert [line for line in lines if not PINNED.match(line)] == []
+
+
+@pytest.mark.parametrize("verb", REGISTERED.values(), ids=REGISTERED.keys())
+def test_every_registered_verb_loads_and_has_a_help_line(verb: Verb) -> None:
+    assert callable(verb.load())
+    assert verb.summary().endswith(".")
