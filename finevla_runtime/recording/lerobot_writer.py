@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class DatasetWriter:
         """
         self.root, self.format = root, wanted
         self._entries: list[JsonObject] = []
+        self._sources: set[str] = set()
         self._tasks: dict[str, int] = {}
         self._frames = 0
         self._journal = root / JOURNAL
@@ -71,9 +72,9 @@ class DatasetWriter:
         return len(self._entries)
 
     @property
-    def sources(self) -> frozenset[str]:
+    def sources(self) -> Set[str]:
         """Return the source names of the finished episodes."""
-        return frozenset(value(entry, "source", str, JOURNAL) for entry in self._entries)
+        return self._sources
 
     def add_episode(self, episode: Episode, source: str = "") -> int:
         """Encode and add one episode; return its index (FV-REC-010 when it does not fit the dataset)."""
@@ -201,6 +202,7 @@ class DatasetWriter:
         task = value(entry, "task", str, JOURNAL)
         self._tasks.setdefault(task, len(self._tasks))
         self._frames += value(entry, "length", int, JOURNAL)
+        self._sources.add(value(entry, "source", str, JOURNAL))
         self._entries.append(entry)
 
     def _append(self, entry: JsonObject) -> None:
