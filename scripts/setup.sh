@@ -37,7 +37,7 @@ make_venv() {
   local python
   python="$(find_python)"
   say "making $venv with $python"
-  if "$python" -m venv "$venv" 2>/dev/null; then return; fi
+  if "$python" -m venv "$venv" >/dev/null 2>&1; then return; fi
   # Debian keeps the part of venv that brings pip in a package of its own.
   rm -rf "$venv"
   if as_root; then

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import finevla_runtime
+from finevla_runtime import paths
 from finevla_runtime.cli.private_driver import driver_variables
+from finevla_runtime.cli.verbs import install_command
 from finevla_runtime.contracts.errors import FineVLAError
 
-ROOT = Path(finevla_runtime.__file__).resolve().parent.parent
 DISTRIBUTION = "finevla-runtime"
 RENDER_TIMEOUT_S = 60.0
 LEAST_FREE_GB = 2.0
@@ -66,9 +66,8 @@ def extras() -> Iterator[Check]:
         absent = [name for name in wanted[extra] if not _is_installed(name)]
         label = f"extra {extra}" if extra else "core libraries"
         detail = f"missing: {', '.join(absent)}" if absent else f"{len(wanted[extra])} libraries"
-        target = f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION
         needed = extra in ("", *DEMO_EXTRAS)
-        yield Check(label, not absent, needed, detail, f"pip install '{target}'" if absent else "")
+        yield Check(label, not absent, needed, detail, install_command(extra) if absent else "")
 
 
 def rendering(timeout_s: float) -> Check:
@@ -88,7 +87,7 @@ def bundle() -> Check:
     """Load every shipped policy bundle, which compares the sha256 of all its files."""
     from finevla_runtime.bundle import load_bundle
 
-    folders = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/policy.json"))
+    folders = sorted(path.parent for path in paths.CHECKPOINTS.glob("*/policy.json"))
     if not folders:
         return Check("policy bundle", False, True, "none in checkpoints/", "finevla train tabletop-oft --help")
     try:

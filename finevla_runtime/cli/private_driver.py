@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import finevla_runtime
+from finevla_runtime.cli.verbs import CHECKOUT
 
-DRIVER_FOLDER = Path(finevla_runtime.__file__).resolve().parent.parent / ".cache" / "vulkan"
+DRIVER_FOLDER = CHECKOUT / ".cache" / "vulkan"
 _RESTARTED = "FINEVLA_PRIVATE_DRIVER"
 
 
