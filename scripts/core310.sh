@@ -20,9 +20,9 @@ if [ ! -e "$venv/stamp-$hash" ]; then
     numpy pyyaml grpcio protobuf tyro rich pytest hypothesis
   touch "$venv/stamp-$hash"
 fi
-# Folders of tests that need the core alone; reports, recordings and dataset tools bring libraries of their own.
+# Folders of tests that need the core alone; processing, reports and recordings bring libraries of their own.
 folders=()
-for name in contracts processing safety motion evidence session cli; do
+for name in contracts safety motion evidence session cli; do
   if [ -d "tests/$name" ]; then folders+=("tests/$name"); fi
 done
 PYTHONPATH=. "$venv/bin/python" -m pytest -q -p no:cacheprovider "${folders[@]}"
