@@ -6,6 +6,7 @@ import numpy as np
 
 from sim_eval.tabletop.judge.expression import NAME, NAMES, NUMBER, TRUTH, TRUTHS, word
 from sim_eval.tabletop.judge.view import ARMS, GAP_S, View
+from sim_eval.tabletop.trace import Bools
 
 TIE_S = 0.03
 """Two things that happen within this time cannot be put in order: ``unclear``."""
@@ -21,7 +22,7 @@ def _first(view: View, starts: dict[str, int | None]) -> str:
     return "unclear" if tied else times[0][1]
 
 
-def _onset(truth: np.ndarray) -> int | None:
+def _onset(truth: Bools) -> int | None:
     """First true sample."""
     return int(np.argmax(truth)) if truth.any() else None
 
@@ -35,7 +36,7 @@ def first_held(view: View, names: list[str]) -> str:
 @word((NAMES,), NAME)
 def first_touched(view: View, names: list[str]) -> str:
     """Which of several objects an arm touched first."""
-    return _first(view, {name: _onset(view.touched(name).any(axis=1)) for name in names})
+    return _first(view, {name: _onset(~view.free(name)) for name in names})
 
 
 @word((NAME,), NAME)
@@ -84,7 +85,13 @@ def released(view: View, name: str) -> bool:
     """Whether an object was held once and no arm touches it at the end."""
     if not view.knows(name) or view.first_grip(name) is None:
         return False
-    return view.finally_(~view.touched(name).any(axis=1))
+    return view.finally_(view.free(name))
+
+
+@word(("each",), TRUTH)
+def free(view: View, name: str) -> bool:
+    """Whether no arm touches an object at the end, held before or not."""
+    return view.knows(name) and view.finally_(view.free(name))
 
 
 @word(("each", NUMBER), TRUTH)

@@ -89,16 +89,16 @@ class View:
 
     def bottom(self, name: str) -> Floats:
         """Height [T] of the lowest corner of an object's box, metres."""
-        return self.centre(name)[:, 2] - self.reach(name)
+        return np.asarray(self.centre(name)[:, 2] - self.reach(name))
 
     def top(self, name: str) -> Floats:
         """Height [T] of the highest corner of an object's box, metres."""
-        return self.centre(name)[:, 2] + self.reach(name)
+        return np.asarray(self.centre(name)[:, 2] + self.reach(name))
 
     def clearance(self, name: str) -> Floats:
         """How far [T] the lowest corner is above where it started, metres; tilting does not raise it."""
         bottom = self.bottom(name)
-        return bottom - bottom[0]
+        return np.asarray(bottom - bottom[0])
 
     def offset(self, name: str, frame: str) -> Floats:
         """Centre [T, 3] of one object in the frame of another, from that one's box centre, metres."""
@@ -137,6 +137,10 @@ class View:
     def touched(self, name: str) -> Bools:
         """Which arms touch an object: bool [T, 2]."""
         return np.asarray(self.trace.touch[:, :, self.trace.index(name)])
+
+    def free(self, name: str) -> Bools:
+        """When [T] no arm touches an object."""
+        return np.asarray(~self.touched(name).any(axis=1))
 
     def grips(self, arm: int, name: str, seconds: float | None = None) -> list[tuple[int, int]]:
         """Runs during which an arm holds an object between both fingers, each at least ``seconds`` long.
