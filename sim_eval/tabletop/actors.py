@@ -17,7 +17,7 @@ TABLE_HEIGHT = 0.74
 """z of the table top in metres."""
 RED, BLUE, GREEN, YELLOW = (0.85, 0.08, 0.08), (0.08, 0.20, 0.90), (0.10, 0.62, 0.16), (0.98, 0.82, 0.10)
 _WHITE, _GREY, _WOOD, _DARK = (0.92, 0.92, 0.92), (0.45, 0.47, 0.50), (0.62, 0.52, 0.42), (0.16, 0.17, 0.20)
-_ORANGE, _TEAL, _CREAM = (0.95, 0.45, 0.05), (0.12, 0.55, 0.55), (0.90, 0.85, 0.72)
+_ORANGE, _PINK, _CREAM = (0.95, 0.45, 0.05), (0.92, 0.36, 0.58), (0.90, 0.85, 0.72)
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 _IDENTITY: Quaternion = (1.0, 0.0, 0.0, 0.0)
@@ -63,8 +63,8 @@ def _cube(kind: str, colour: Vector, half: Vector = (0.02, 0.02, 0.02)) -> Actor
 
 def _bottle(kind: str) -> ActorKind:
     """A bottle 12 cm long: a square body so that it lies still, drawn round, with a cap at its top end."""
-    body = Part("box", (0.0185, 0.0185, 0.06), (0, 0, 0), _TEAL, shown=False)
-    drawn = Part("cylinder", (0.0195, 0.0195, 0.048), (0, 0, -0.012), _TEAL, solid=False)
+    body = Part("box", (0.0185, 0.0185, 0.06), (0, 0, 0), _PINK, shown=False)
+    drawn = Part("cylinder", (0.0195, 0.0195, 0.048), (0, 0, -0.012), _PINK, solid=False)
     cap = Part("cylinder", (0.013, 0.013, 0.012), (0, 0, 0.048), _WHITE, solid=False)
     return ActorKind(kind, (body, drawn, cap), ObjectInfo(kind, kind, (0.0185, 0.0185, 0.06)), density=500.0)
 
@@ -138,7 +138,7 @@ KINDS: dict[str, ActorKind] = {
         _bottle("bottle_2"),
         _mat("mat"),
         _tray("bin", (0.075, 0.065, 0.06), 0.008, _GREY, _DARK),
-        _tray("box", (0.075, 0.080, 0.05), 0.008, (0.55, 0.36, 0.18), _CREAM),
+        _tray("box", (0.082, 0.070, 0.05), 0.008, (0.55, 0.36, 0.18), _CREAM),
         _bowl("bowl", _WHITE, BOWL_RADIUS, BOWL_HEIGHT, marked=True),
         _bowl("bowl_1", BLUE, 0.060, 0.04, marked=False),
         _bowl("bowl_2", BLUE, 0.060, 0.04, marked=False),

@@ -41,8 +41,8 @@ class CameraSpec:
 
 CAMERAS = (
     CameraSpec("cam_high", 96, 96, 42.0, None, (0.0, -0.51, 1.35), (0.0, 0.6, -0.8)),
-    CameraSpec("cam_left_wrist", 64, 64, 60.0, 0, (0.03, 0.0, 0.085), (0.90, 0.0, -0.44)),
-    CameraSpec("cam_right_wrist", 64, 64, 60.0, 1, (0.03, 0.0, 0.085), (0.90, 0.0, -0.44)),
+    CameraSpec("cam_left_wrist", 64, 64, 60.0, 0, (0.07, 0.0, 0.080), (0.90, 0.0, -0.44)),
+    CameraSpec("cam_right_wrist", 64, 64, 60.0, 1, (0.07, 0.0, 0.080), (0.90, 0.0, -0.44)),
 )
 """The cameras in policy order."""
 
@@ -70,18 +70,17 @@ class CameraRig:
         self._scene.add_directional_light([0.8, 0.5, -0.3], [0.10, 0.10, 0.12])
         self._cameras: dict[str, Any] = {}
         for spec in CAMERAS:
-            camera = self._scene.add_camera(
-                spec.name, spec.width, spec.height, float(np.deg2rad(spec.fovy)), 0.02, 10.0
-            )
+            lens = spec.name, spec.width, spec.height, float(np.deg2rad(spec.fovy)), 0.02, 10.0
             matrix = np.eye(4)
             matrix[:3, :3] = look_rotation(spec.forward)
             matrix[:3, 3] = spec.position
             pose = sapien.Pose(matrix)
             if spec.hand is None:
-                camera.set_entity_pose(pose)
+                camera = self._scene.add_camera(*lens)
+                camera.entity.set_pose(pose)
             else:
-                camera.set_parent(robot.hands[spec.hand].entity, keep_pose=False)
-                camera.set_local_pose(pose)
+                name, *rest = lens
+                camera = self._scene.add_mounted_camera(name, robot.hands[spec.hand].entity, pose, *rest)
             self._cameras[spec.name] = camera
 
     def take(self) -> dict[str, Image]:

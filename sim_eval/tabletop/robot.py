@@ -41,7 +41,7 @@ def _box(size: Vector, xyz: Vector, colour: str, solid: bool = True) -> str:
         f'<origin xyz="{xyz[0]:.4f} {xyz[1]:.4f} {xyz[2]:.4f}"/>'
         f'<geometry><box size="{size[0]:.4f} {size[1]:.4f} {size[2]:.4f}"/></geometry>'
     )
-    visual = f'<visual>{shape}<material name="m"><color rgba="{colour}"/></material></visual>'
+    visual = f'<visual>{shape}<material name="{colour}"><color rgba="{colour}"/></material></visual>'
     return visual + (f"<collision>{shape}</collision>" if solid else "")
 
 

@@ -21,7 +21,7 @@ def sample(rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
     side = 1.0 if rng.random() < 0.5 else -1.0
     objects = []
     for sign, name in ((side, "cup"), (-side, "wrapper")):
-        x, y, yaw = sign * rng.uniform(0.13, 0.22), rng.uniform(-0.20, -0.10), rng.uniform(-0.1, 0.1)
+        x, y, yaw = sign * rng.uniform(0.12, 0.21), rng.uniform(-0.20, -0.10), rng.uniform(-0.1, 0.1)
         objects.append(place(name, name, table_point(x, y, _ITEMS[name][0]), yaw))
     return (*objects, place("bin", "bin", table_point(*BIN, 0.0)))
 

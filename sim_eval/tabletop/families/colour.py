@@ -25,7 +25,7 @@ def sample(rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
     side = 1.0 if rng.random() < 0.5 else -1.0
     objects = []
     for sign, colour in ((side, "red"), (-side, "blue")):
-        point = table_point(sign * rng.uniform(0.11, 0.21), rng.uniform(-0.20, -0.10), 0.02)
+        point = table_point(sign * rng.uniform(0.105, 0.205), rng.uniform(-0.20, -0.10), 0.02)
         objects.append(place(f"{colour}_cube", f"{colour}_cube", point, rng.uniform(-0.1, 0.1)))
     mat = table_point(rng.uniform(-0.01, 0.01), rng.uniform(-0.03, -0.01), 0.0)
     return (*objects, place("mat", "mat", mat))

@@ -31,9 +31,9 @@ def raised(point: Floats, height: float) -> Floats:
     return np.asarray(point + np.array([0.0, 0.0, height]))
 
 
-def pick_from_above(track: ArmTrack, point: Floats, lift: float = HOVER) -> None:
-    """Goes above a grasp point, straight down, closes and lifts. 22 steps with the fingers along world x."""
-    track.reach(raised(point, HOVER), km.downward(0.0), 8)
+def pick_from_above(track: ArmTrack, point: Floats, lift: float = HOVER, yaw: float = 0.0) -> None:
+    """Goes above a grasp point, straight down, closes and lifts, in 22 steps; fingers along world x at yaw 0."""
+    track.reach(raised(point, HOVER), km.downward(yaw), 8)
     track.line(point, 5)
     track.wait(1)
     track.grip(0.0, 3)

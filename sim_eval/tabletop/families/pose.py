@@ -22,20 +22,19 @@ _RELEASE = {"standing": 0.096, "lying": 0.030}
 
 
 def sample(rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
-    """Each bottle in a 10 x 10 cm area on its side, sides by a coin flip; the lying one points away or back."""
+    """Each bottle in a 10 x 10 cm area on its side, sides by a coin flip; the lying one lies across."""
     side = 1.0 if rng.random() < 0.5 else -1.0
-    stand = table_point(side * rng.uniform(0.12, 0.22), rng.uniform(-0.22, -0.12), 0.06)
-    lie = table_point(-side * rng.uniform(0.12, 0.22), rng.uniform(-0.22, -0.12), 0.0185)
+    stand = table_point(side * rng.uniform(0.115, 0.205), rng.uniform(-0.22, -0.12), 0.06)
+    lie = table_point(-side * rng.uniform(0.125, 0.195), rng.uniform(-0.22, -0.12), 0.0185)
     turn, yaw = rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)
-    c, s = math.cos(yaw / 2.0), math.sin(yaw / 2.0)
-    lying = ObjectPlacement("lying_bottle", "bottle_2", (*map(float, lie), *_product((c, s), -_HALF)))
+    lying = ObjectPlacement("lying_bottle", "bottle_2", (*map(float, lie), *_on_its_side(side, yaw)))
     return (place("standing_bottle", "bottle_1", stand, turn), lying, place("box", "box", table_point(*BOX, 0.0)))
 
 
-def _product(yaw: tuple[float, float], tip: float) -> tuple[float, float, float, float]:
-    """Quaternion of a tip by -90 degrees about x (the cap points away from the robot) followed by a yaw."""
-    c, s = yaw
-    return (c * _HALF, c * tip, s * tip, s * _HALF)
+def _on_its_side(side: float, yaw: float) -> tuple[float, float, float, float]:
+    """Quaternion of a tip by 90 degrees about y, cap towards the middle of the table, followed by a yaw (rad)."""
+    c, s, tip = math.cos(yaw / 2.0), math.sin(yaw / 2.0), side * _HALF
+    return (c * _HALF, -s * tip, c * tip, s * _HALF)
 
 
 def plan(scene: Scene, variant: str) -> Plan:
@@ -45,8 +44,9 @@ def plan(scene: Scene, variant: str) -> Plan:
     track = tracks[nearest_arm(scene, name)]
     point = position(scene, name)
     point[2] = table_point(0.0, 0.0, _GRASP[variant])[2]
-    pick_from_above(track, point)
-    x = BOX[0] + (0.025 if track.arm else -0.025)
+    quarter = math.pi / 2.0 if track.arm else -math.pi / 2.0
+    pick_from_above(track, point, yaw=quarter if variant == "lying" else 0.0)
+    x = BOX[0] + (0.0 if variant == "lying" else 0.025 if track.arm else -0.025)
     put_down(track, np.array(table_point(x, BOX[1], _RELEASE[variant])), hover=0.075, arch=0.03)
     return merge(*tracks)
 

@@ -23,7 +23,7 @@ from sim_eval.tabletop.trace import Trace
 def sample(rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
     """Red in a 10 x 10 cm area on the left or the right, green near the middle."""
     side = 1.0 if rng.random() < 0.5 else -1.0
-    red = table_point(side * rng.uniform(0.11, 0.21), rng.uniform(-0.20, -0.10), 0.02)
+    red = table_point(side * rng.uniform(0.105, 0.205), rng.uniform(-0.20, -0.10), 0.02)
     green = table_point(rng.uniform(-0.02, 0.02), rng.uniform(-0.06, 0.02), 0.02)
     return (
         place("red", "red_cube", red, rng.uniform(-0.1, 0.1)),
