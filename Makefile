@@ -35,7 +35,7 @@ core310: setup ## The core's tests on Python 3.10, where the machine has it.
 	$(THREADS) scripts/core310.sh
 
 unit: setup ## The tests alone.
-	$(DRIVER); $(THREADS) $(BIN)/pytest -q -n $(JOBS) $(ARGS)
+	$(DRIVER); $(THREADS) $(BIN)/pytest -n $(JOBS) $(ARGS)
 
 bench: setup ## Measure this machine; each benchmark writes its table under out/bench.
 	$(DRIVER); for main in benchmarks/*/__main__.py; do \
