@@ -1,0 +1,1 @@
+"""Wire of the policy server: messages, codec, credentials and client."""

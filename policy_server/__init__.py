@@ -1,0 +1,1 @@
+"""Loads policy bundles, runs them and answers gRPC."""
