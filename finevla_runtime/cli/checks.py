@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from finevla_runtime import paths
+from finevla_runtime.cli.extras import install_command, is_installed, requirements
 from finevla_runtime.cli.private_driver import driver_variables
-from finevla_runtime.cli.verbs import install_command
 from finevla_runtime.contracts.errors import FineVLAError
 
-DISTRIBUTION = "finevla-runtime"
 RENDER_TIMEOUT_S = 60.0
 LEAST_FREE_GB = 2.0
 # What `finevla demo` needs; the other extras are for training, data work and development.
@@ -61,9 +58,9 @@ def python() -> Check:
 
 def extras() -> Iterator[Check]:
     """Yield one check per extra: are all its distributions installed?"""
-    wanted = _requirements()
+    wanted = requirements()
     for extra in sorted(wanted):
-        absent = [name for name in wanted[extra] if not _is_installed(name)]
+        absent = [name for name in wanted[extra] if not is_installed(name)]
         label = f"extra {extra}" if extra else "core libraries"
         detail = f"missing: {', '.join(absent)}" if absent else f"{len(wanted[extra])} libraries"
         needed = extra in ("", *DEMO_EXTRAS)
@@ -121,26 +118,6 @@ def loopback() -> Check:
     except OSError as error:
         return Check("loopback port", False, True, str(error), "allow connections to 127.0.0.1")
     return Check("loopback port", True, True, "a client reaches a server on 127.0.0.1")
-
-
-def _requirements() -> dict[str, tuple[str, ...]]:
-    """Distribution names that each extra asks for, the core under the empty name."""
-    found: dict[str, list[str]] = {}
-    for line in metadata.requires(DISTRIBUTION) or []:
-        requirement, _, marker = line.partition(";")
-        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
-        name = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
-        if name is not None and name.group() != DISTRIBUTION:
-            found.setdefault(extra.group(1) if extra else "", []).append(name.group())
-    return {extra: tuple(names) for extra, names in found.items()}
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _probe_answer(done: subprocess.CompletedProcess[str]) -> tuple[bool, str]:

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import finevla_runtime
 from finevla_runtime.cli import private_driver
+from finevla_runtime.cli.extras import extra_for, install_command
 from finevla_runtime.cli.options import EXIT_USAGE, listing
-from finevla_runtime.cli.verbs import Verb, did_you_mean, install_command, installed_verbs
+from finevla_runtime.cli.verbs import Verb, did_you_mean, installed_verbs
 from finevla_runtime.contracts.errors import FineVLAError
 
 EXIT_ERROR = 1
@@ -66,8 +67,9 @@ def run_verb(verb: Verb, argv: Sequence[str]) -> int:
 def _missing(verb: Verb, module: str) -> str:
     if module.partition(".")[0] in _OURS:
         return f"'{verb.name}' is not part of this installation (no module {module}); reinstall finevla-runtime."
-    extra = f" It comes with 'finevla-runtime[{verb.extra}]'." if verb.extra else ""
-    return f"'{verb.name}' needs the library {module}.{extra} Run: {install_command(verb.extra)}"
+    extra = extra_for(module, verb.extra)
+    brought = f" It comes with 'finevla-runtime[{extra}]'." if extra else ""
+    return f"'{verb.name}' needs the library {module}.{brought} Run: {install_command(extra)}"
 
 
 def _help(verbs: Mapping[str, Verb]) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from finevla_runtime.cli.verbs import CHECKOUT
+from finevla_runtime.cli.extras import CHECKOUT
 
 DRIVER_FOLDER = CHECKOUT / ".cache" / "vulkan"
 _RESTARTED = "FINEVLA_PRIVATE_DRIVER"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -12,7 +11,6 @@ from pathlib import Path
 from finevla_runtime.contracts.errors import nearest
 
 GROUP = "finevla.verbs"
-CHECKOUT = Path(__file__).resolve().parents[2]
 RunVerb = Callable[[Sequence[str]], int]
 
 
@@ -68,18 +66,6 @@ def installed_verbs() -> tuple[Verb, ...]:
 
 def _verb(entry: metadata.EntryPoint) -> Verb:
     return Verb(entry.name, entry.module, entry.attr, entry.extras[0] if entry.extras else "")
-
-
-def install_command(extra: str) -> str:
-    """Command that brings an extra: from the checkout with its pins where there is one, else from the index.
-
-    Args:
-        extra: name of the extra; empty for the core.
-    """
-    brackets = f"[{extra}]" if extra else ""
-    if (CHECKOUT / "constraints.txt").is_file():
-        return f"cd {CHECKOUT} && {sys.executable} -m pip install -c constraints.txt -e '.{brackets}'"
-    return f"pip install 'finevla-runtime{brackets}'"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -61,7 +61,7 @@ def test_the_core_libraries_of_this_environment_are_found() -> None:
 
 
 def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.metadata, "requires", lambda name: ["no-such-library>=1; extra == 'sim'"])
+    monkeypatch.setattr(checks, "requirements", lambda: {"sim": ("no-such-library",)})
     (check,) = checks.extras()
     assert not check.ok
     assert check.needed

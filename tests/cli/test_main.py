@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from finevla_runtime.cli import main as command
-from finevla_runtime.cli import verbs
 from finevla_runtime.cli.options import dispatch
-from finevla_runtime.cli.verbs import Verb, install_command, installed_verbs
+from finevla_runtime.cli.verbs import Verb, installed_verbs
 from finevla_runtime.contracts.errors import SetupError
 
 
@@ -57,13 +55,6 @@ def test_a_missing_library_says_which_extra_brings_it(capsys: pytest.CaptureFixt
     verb = FakeVerb(ModuleNotFoundError("No module named 'sapien'", name="sapien"), extra="sim")
     assert command.run_verb(verb, []) == 1
     assert "'finevla-runtime[sim]'" in capsys.readouterr().err
-
-
-def test_a_checkout_installs_itself_and_a_wheel_asks_the_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert install_command("sim").endswith("-m pip install -c constraints.txt -e '.[sim]'")
-    monkeypatch.setattr(verbs, "CHECKOUT", tmp_path)
-    assert install_command("sim") == "pip install 'finevla-runtime[sim]'"
-    assert install_command("") == "pip install 'finevla-runtime'"
 
 
 def test_a_missing_module_of_ours_asks_to_reinstall(capsys: pytest.CaptureFixture[str]) -> None:
