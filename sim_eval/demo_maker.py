@@ -109,6 +109,7 @@ def _episode(attempt: Attempt, demo: Demonstration, contact: FirstContact, noise
         target_xy=contact.target_xy,
         acting_arm=contact.arm,
         success=demo.success,
+        habitual=variant == find_family(family).habit(sample_scene(family, seed)),
         decision_steps=contact.control_step,
         raw_texts=phrases.texts(variant, "raw", "train"),
         fine_grained_texts=phrases.texts(variant, "fine_grained", "train"),

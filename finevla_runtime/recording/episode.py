@@ -24,6 +24,8 @@ class DemonstrationNote:
         target_xy: metres in the world frame, the object acted on first.
         acting_arm: ``left`` or ``right``, the arm that acts first.
         success: the judge's verdict.
+        habitual: whether a demonstrator who was only told the goal would have done this; raw instructions are
+            paired with habitual demonstrations.
         decision_steps: control steps before the first contact, where what to do is still open.
         raw_texts, fine_grained_texts: training paraphrases of both instruction kinds.
     """
@@ -35,6 +37,7 @@ class DemonstrationNote:
     target_xy: tuple[float, float]
     acting_arm: str
     success: bool
+    habitual: bool
     decision_steps: int
     raw_texts: tuple[str, ...]
     fine_grained_texts: tuple[str, ...]
@@ -50,6 +53,7 @@ class DemonstrationNote:
             "target_xy": list(self.target_xy),
             "acting_arm": self.acting_arm,
             "success": self.success,
+            "habitual": self.habitual,
             "decision_steps": self.decision_steps,
             "texts": {"raw": list(self.raw_texts), "fine_grained": list(self.fine_grained_texts)},
         }
@@ -69,6 +73,7 @@ class DemonstrationNote:
             target_xy=(float(target[0]), float(target[1])),
             acting_arm=value(entry, "acting_arm", str, where),
             success=value(entry, "success", bool, where),
+            habitual=value(entry, "habitual", bool, where),
             decision_steps=value(entry, "decision_steps", int, where),
             raw_texts=texts(paraphrases, "raw", where),
             fine_grained_texts=texts(paraphrases, "fine_grained", where),

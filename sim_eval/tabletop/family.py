@@ -27,6 +27,9 @@ class Family:
         plan: the expert's clean joint targets for a scene and a variant.
         reached: whether a finished trace reached the goal of a variant.
         phrases: instruction templates.
+        habit: the variant that a demonstrator shows who was only told the goal. Raw instructions are paired with
+            these demonstrations: execution choices then follow visible habits (paper section 5.2: implicit
+            co-occurrence statistics) and not the words. The habit is right-handed, see ``right_hand_object``.
         ood: True for the out-of-distribution probe.
     """
 
@@ -38,4 +41,5 @@ class Family:
     plan: Callable[[Scene, str], Plan]
     reached: Callable[[Trace, str], bool]
     phrases: Phrases
+    habit: Callable[[Scene], str]
     ood: bool = False

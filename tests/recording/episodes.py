@@ -24,6 +24,7 @@ def note(seed: int = 3, variant: str = "red") -> DemonstrationNote:
         target_xy=(0.125, -0.25),
         acting_arm="left",
         success=True,
+        habitual=True,
         decision_steps=4,
         raw_texts=("Put the cube in the box.", "Box the cube."),
         fine_grained_texts=(f"Put the {variant} cube in the box.",),

@@ -65,6 +65,7 @@ FAMILY = Family(
     id="approach",
     variants=("above", "side"),
     demo_variants=("above", "side"),
+    habit=lambda scene: "above",
     time_limit_steps=100,
     sample=sample,
     plan=plan,

@@ -38,6 +38,7 @@ FAMILY = Family(
     id="arm",
     variants=("left", "right"),
     demo_variants=("left", "right"),
+    habit=lambda scene: "right",
     time_limit_steps=110,
     sample=sample,
     plan=plan,

@@ -49,6 +49,7 @@ FAMILY = Family(
     id="clean_table",
     variants=("default",),
     demo_variants=("default",),
+    habit=lambda scene: "default",
     time_limit_steps=170,
     sample=sample,
     plan=plan,

@@ -11,6 +11,7 @@ from sim_eval.tabletop.families.picking import (
     put_down,
     raised,
     rests_on,
+    right_hand_object,
     table_point,
 )
 from sim_eval.tabletop.family import Family
@@ -51,6 +52,7 @@ FAMILY = Family(
     id="colour",
     variants=("red", "blue"),
     demo_variants=("red", "blue"),
+    habit=lambda scene: right_hand_object(scene, "red_cube", "blue_cube").removesuffix("_cube"),
     time_limit_steps=110,
     sample=sample,
     plan=plan,

@@ -51,6 +51,7 @@ FAMILY = Family(
     id="left_to_right",
     variants=("left_to_right_bowl",),
     demo_variants=("left_to_left_bowl", "right_to_right_bowl"),
+    habit=lambda scene: "right_to_right_bowl",
     time_limit_steps=100,
     sample=sample,
     plan=plan,

@@ -26,6 +26,11 @@ def nearest_arm(scene: Scene, name: str) -> int:
     return 0 if scene.placement(name).pose[0] < 0 else 1
 
 
+def right_hand_object(scene: Scene, *names: str) -> str:
+    """The one of several objects that stands furthest to the right: what a right-handed demonstrator takes."""
+    return max(names, key=lambda name: scene.placement(name).pose[0])
+
+
 def raised(point: Floats, height: float) -> Floats:
     """A point lifted by a height (m)."""
     return np.asarray(point + np.array([0.0, 0.0, height]))

@@ -6,7 +6,15 @@ import math
 
 import numpy as np
 
-from sim_eval.tabletop.families.picking import inside, nearest_arm, pick_from_above, position, put_down, table_point
+from sim_eval.tabletop.families.picking import (
+    inside,
+    nearest_arm,
+    pick_from_above,
+    position,
+    put_down,
+    right_hand_object,
+    table_point,
+)
 from sim_eval.tabletop.family import Family
 from sim_eval.tabletop.instructions import Phrases
 from sim_eval.tabletop.motion import ArmTrack, Plan, merge
@@ -61,16 +69,25 @@ FAMILY = Family(
     id="pose",
     variants=("standing", "lying"),
     demo_variants=("standing", "lying"),
+    habit=lambda scene: right_hand_object(scene, "standing_bottle", "lying_bottle").removesuffix("_bottle"),
     time_limit_steps=110,
     sample=sample,
     plan=plan,
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "put a bottle in the box", "place a bottle in the box", "put one of the bottles into the box",
-            "move one bottle into the box", "take a bottle to the box", "pack a bottle into the box",
+            "put a bottle in the box",
+            "place a bottle in the box",
+            "put one of the bottles into the box",
+            "move one bottle into the box",
+            "take a bottle to the box",
+            "pack a bottle into the box",
         ),
-        raw_heldout=("place one of the bottles in the box", "move a bottle into the box", "pack one bottle into the box"),
+        raw_heldout=(
+            "place one of the bottles in the box",
+            "move a bottle into the box",
+            "pack one bottle into the box",
+        ),
         fine_train=(
             "pick up the bottle that is {pose} and put it in the box",
             "grasp the {pose} bottle from above, lift it and place it in the box",

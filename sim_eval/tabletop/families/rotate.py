@@ -64,6 +64,7 @@ FAMILY = Family(
     id="rotate",
     variants=("clockwise", "counterclockwise"),
     demo_variants=("clockwise", "counterclockwise"),
+    habit=lambda scene: "clockwise",
     time_limit_steps=110,
     sample=sample,
     plan=plan,

@@ -49,6 +49,7 @@ FAMILY = Family(
     id="stack_block",
     variants=("default",),
     demo_variants=("default",),
+    habit=lambda scene: "default",
     time_limit_steps=110,
     sample=sample,
     plan=plan,
