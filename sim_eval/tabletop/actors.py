@@ -1,4 +1,4 @@
-"""The actors of the suite: every object that any scene may show, built once from primitives."""
+"""The actors of the suite: every object that any scene may show, made of primitives."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ KINDS: dict[str, ActorKind] = {
 """Every actor of the suite by kind."""
 
 
-def build_actor(scene: sapien.Scene, kind: ActorKind, visuals: bool) -> Any:
-    """Adds one actor to a scene and returns its entity; fixed kinds become kinematic so that they can be moved."""
+def build_actor(scene: sapien.Scene, kind: ActorKind, pose: sapien.Pose, visuals: bool) -> Any:
+    """Adds one actor to a scene at a pose and returns its entity; fixed kinds never move."""
     import sapien
     from sapien.pysapien.physx import PhysxMaterial
 
@@ -157,15 +157,16 @@ def build_actor(scene: sapien.Scene, kind: ActorKind, visuals: bool) -> Any:
     for part in kind.parts:
         round_part = part.shape == "cylinder"
         turn = _UPRIGHT if round_part else part.rotation
-        pose = sapien.Pose(list(part.position), list(turn))
+        local = sapien.Pose(list(part.position), list(turn))
         if part.solid:
-            builder.add_box_collision(pose, list(part.half_size), grip, kind.density)
+            builder.add_box_collision(local, list(part.half_size), grip, kind.density)
         if visuals and part.shown:
             if round_part:
-                builder.add_cylinder_visual(pose, part.half_size[0], part.half_size[2], part.colour)
+                builder.add_cylinder_visual(local, part.half_size[0], part.half_size[2], part.colour)
             else:
-                builder.add_box_visual(pose, list(part.half_size), part.colour)
-    build = builder.build if kind.info.movable else builder.build_kinematic
+                builder.add_box_visual(local, list(part.half_size), part.colour)
+    builder.set_initial_pose(pose)
+    build = builder.build if kind.info.movable else builder.build_static
     return build(name=kind.kind)
 
 

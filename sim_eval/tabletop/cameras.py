@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finevla_runtime.contracts.errors import SetupError
 from sim_eval.tabletop.robot import RobotHandle
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class CameraRig:
     """The cameras of one scene; exists only in worlds that render."""
 
     def __init__(self, scene: sapien.Scene, robot: RobotHandle) -> None:
-        """Adds cameras and lights to a scene whose renderer is up (see :func:`use_own_shader`)."""
+        """Adds cameras and lights to a scene whose renderer is up (see :func:`prepare_renderer`)."""
         import sapien
 
         self._scene: Any = scene
@@ -94,8 +95,20 @@ class CameraRig:
         return images
 
 
-def use_own_shader() -> None:
-    """Selects the suite's shader pack for cameras made from now on."""
+def prepare_renderer() -> None:
+    """Selects the suite's shader pack for cameras made from now on and checks that a device can render.
+
+    Raises:
+        SetupError: FV-SIM-005 when there is none.
+    """
     import sapien
 
     sapien.render.set_camera_shader_dir(str(SHADER_FOLDER))
+    try:
+        sapien.render.RenderSystem()
+    except RuntimeError as error:
+        raise SetupError(
+            "FV-SIM-005",
+            f"no Vulkan device can render ({error}). Install a driver (on Debian 12 mesa-vulkan-drivers from "
+            "bookworm-backports; `finevla doctor` names the remedy) or use a physics-only world.",
+        ) from error

@@ -36,7 +36,7 @@ so both are widened here.
 _BASE_ROTATION = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
-class Unreachable(ValueError):  # noqa: N818
+class Unreachable(ValueError):
     """The wanted tool pose lies outside the arm's reach or joint limits."""
 
 
@@ -115,12 +115,13 @@ def _wrist_branches(turn: Floats) -> list[tuple[float, float, float]]:
 
 def downward(yaw: float) -> Floats:
     """Tool rotation [3, 3] that points straight down; at yaw 0 the first finger is at world -x."""
-    return rot_z(yaw) @ _BASE_ROTATION @ rot_y(math.pi / 2.0)
+    return pitched(yaw, math.pi / 2.0)
 
 
 def pitched(heading: float, pitch: float) -> Floats:
     """Tool rotation [3, 3] along a heading (rad from world +y, counterclockwise), pitched down by an angle."""
-    return rot_z(heading) @ _BASE_ROTATION @ rot_y(pitch)
+    turn: Floats = rot_z(heading) @ _BASE_ROTATION @ rot_y(pitch)
+    return turn
 
 
 def home_joints() -> Floats:
@@ -143,5 +144,5 @@ def quaternion(rotation: Floats) -> Floats:
         ]
     )
     row = candidates[int(np.argmax(np.diagonal(candidates)))]
-    unit = row / np.linalg.norm(row)
+    unit: Floats = row / np.linalg.norm(row)
     return unit if unit[0] >= 0 else -unit

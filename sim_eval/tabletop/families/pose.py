@@ -35,7 +35,7 @@ def sample(rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
     stand = table_point(side * rng.uniform(0.115, 0.205), rng.uniform(-0.22, -0.12), 0.06)
     lie = table_point(-side * rng.uniform(0.125, 0.195), rng.uniform(-0.22, -0.12), 0.0185)
     turn, yaw = rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)
-    lying = ObjectPlacement("lying_bottle", "bottle_2", (*map(float, lie), *_on_its_side(side, yaw)))
+    lying = ObjectPlacement("lying_bottle", "bottle_2", (*lie, *_on_its_side(side, yaw)))
     return (place("standing_bottle", "bottle_1", stand, turn), lying, place("box", "box", table_point(*BOX, 0.0)))
 
 
