@@ -50,6 +50,17 @@ def score(rubric: FamilyRubric, variant: str, sheet: Sheet) -> Outcome:
     )
 
 
+def void_reason(rubric: FamilyRubric, sheet: Sheet) -> str:
+    """Return the first protocol violation of a sheet, or nothing.
+
+    Such a trial says nothing about the policy: it is void and repeated.
+
+    Raises:
+        SetupError: FV-RUB-011 for a code that is not in the rubric's list.
+    """
+    return next((code for code in sheet.violations if rubric.violation(code).kind == "protocol"), "")
+
+
 def derive_compliance(wanted: Mapping[str, str], observed: Mapping[str, str]) -> Compliance:
     """Compare what was asked with what was observed.
 
