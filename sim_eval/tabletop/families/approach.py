@@ -45,7 +45,7 @@ def plan(scene: Scene, variant: str) -> Plan:
     angle = heading(point[0], point[1])
     point[2] = TABLE_HEIGHT + _GRASP[variant]
     rotation = km.downward(angle) if variant == "above" else km.pitched(angle, 0.0)
-    track.reach(point - _START * rotation[:, 0], rotation, 9)
+    track.reach(point - _START * rotation[:, 0], rotation, 9 if variant == "above" else 12)
     track.wait(1)
     track.line(point, 6)
     track.wait(1)

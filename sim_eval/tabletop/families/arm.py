@@ -49,7 +49,8 @@ FAMILY = Family(
             "pick up the cube and put it on the mat", "take the cube to the mat", "move the cube to the yellow mat",
         ),
         raw_heldout=(
-            "place the cube on the yellow mat", "pick up the cube and place it on the mat", "take the cube onto the mat",
+            "place the cube on the yellow mat", "pick up the cube and place it on the mat",
+            "take the cube onto the mat",
         ),
         fine_train=(
             "use the {arm} arm to pick up the cube and put it on the mat",

@@ -42,7 +42,7 @@ def plan(scene: Scene, variant: str) -> Plan:
     track.grip(1.0, 3)
     end = centre + km.rot_z(math.radians(-90.0 if variant == "clockwise" else 90.0)) @ (rim - centre)
     track.line(raised(end, HOVER), 4, NEAR)
-    track.home(9)
+    track.home(11)
     return merge(*tracks, stay=8)
 
 
