@@ -84,8 +84,14 @@ class TabletopWorld:
         self._stage.recorder.append(self._sample())
 
     def step(self, target: NDArray[np.float32] | Floats) -> None:
-        """One control step of 0.1 s: the drives follow a straight line from the last target to this one [14]."""
+        """One control step of 0.1 s: the drives follow a straight line from the last target to this one [14].
+
+        Raises:
+            SetupError: FV-SIM-007 for a wrong shape or a value that is not finite; nothing moves then.
+        """
         stage, goal = self._stage, np.asarray(target, dtype=np.float64)
+        if goal.shape != (14,) or not np.isfinite(goal).all():
+            raise SetupError("FV-SIM-007", f"wanted 14 finite joint targets, got shape {goal.shape}: {goal}.")
         start, end = widen(self._target), widen(goal)
         self._target = goal
         for index in range(1, SUBSTEPS + 1):
@@ -112,6 +118,11 @@ class TabletopWorld:
     def object_poses(self) -> Floats:
         """Poses [N, 7] (xyz, wxyz) of the scene's objects, in the order of the scene."""
         rows = [np.concatenate([entity.pose.p, entity.pose.q]) for entity in self._stage.entities]
+        return np.asarray(rows, dtype=np.float64)
+
+    def hand_poses(self) -> Floats:
+        """Simulated poses [2, 7] (xyz, wxyz) of the two hands' wrist frames (link6)."""
+        rows = [np.concatenate([hand.entity.pose.p, hand.entity.pose.q]) for hand in self._stage.robot.hands]
         return np.asarray(rows, dtype=np.float64)
 
     def state_hash(self) -> str:
