@@ -50,9 +50,10 @@ class Metrics:
         self._batch.observe(batch_size)
         self._model.observe(seconds)
 
-    def serve(self, port: int) -> None:
-        """Answer scrapes on 127.0.0.1 (SetupError FV-SRV-009 when the port is taken)."""
+    def serve(self, port: int) -> int:
+        """Answer scrapes on 127.0.0.1 and return the port, 0 picks one (SetupError FV-SRV-009 when it is taken)."""
         try:
-            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+            server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
         except OSError as error:
             raise SetupError("FV-SRV-009", f"cannot listen on metrics port {port}: {error.strerror}.") from error
+        return int(server.server_port)

@@ -93,8 +93,7 @@ class PolicyServer:
         self.service = PolicyService({name: self._model}, name, sessions, self._clock, secrets.token_hex(8))
         self._health = health.HealthServicer()
         try:
-            if options.metrics_port is not None:
-                self.metrics.serve(options.metrics_port)
+            self.metrics_port = None if options.metrics_port is None else self.metrics.serve(options.metrics_port)
             self._server = self._build(options)
             self.address = _listen(self._server, options)
         except SetupError:

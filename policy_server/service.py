@@ -100,11 +100,11 @@ class PolicyService:
 
     def get_model_spec(self, request: pb.GetModelSpecRequest, call: Call) -> pb.ModelSpec:
         """Return the contract of a model (Refusal UNKNOWN_MODEL)."""
-        return self._model(request.model).message
+        return self.model(request.model).message
 
     def open_session(self, request: pb.OpenSessionRequest, call: Call) -> pb.Session:
         """Open a session (Refusal UNKNOWN_MODEL, SPEC_MISMATCH, TOO_MANY_SESSIONS, BAD_INSTRUCTION)."""
-        model = self._model(request.model)
+        model = self.model(request.model)
         wanted = request.expected_spec_hash
         if wanted and wanted != model.message.spec_hash:
             raise Refusal(
@@ -232,7 +232,8 @@ class PolicyService:
             return LONGEST_WAIT_S
         return min((call.deadline_ns - self._clock.now_ns()) / 1e9, LONGEST_WAIT_S)
 
-    def _model(self, name: str) -> ServedModel:
+    def model(self, name: str) -> ServedModel:
+        """Return the named model, the default one for an empty name (Refusal UNKNOWN_MODEL)."""
         model = self._models.get(name or self._default_model)
         if model is None:
             guess = nearest(name[:MAX_ID_CHARACTERS], self._models)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from finevla_runtime.transport.client import RemotePolicy
 from finevla_runtime.transport.credentials import ClientCredentials, read_secret, read_token
 
 POLL_S = 0.05
+_RUN_COMMAND = "import sys; from finevla_runtime.cli.main import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -146,26 +146,26 @@ def _address(target: str, timeout_s: float, clock: Clock) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="finevla-infer-") as folder:
         ready = Path(folder) / "ready"
-        command = [sys.executable, "-m", "finevla_runtime.cli.main", "serve", target]
-        server = subprocess.Popen(
-            [*command, "--socket", str(Path(folder) / "socket"), "--ready-file", str(ready)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ},
-        )
+        log = Path(folder) / "log"
+        command = [sys.executable, "-c", _RUN_COMMAND, "serve", target]
+        with log.open("wb") as errors:
+            server = subprocess.Popen(
+                [*command, "--socket", str(Path(folder) / "socket"), "--ready-file", str(ready)],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
         try:
-            yield _wait_ready(server, ready, timeout_s, clock)
+            yield _wait_ready(server, ready, log, timeout_s, clock)
         finally:
             server.terminate()
-            server.communicate()
+            server.wait()
 
 
-def _wait_ready(server: subprocess.Popen[bytes], ready: Path, timeout_s: float, clock: Clock) -> str:
+def _wait_ready(server: subprocess.Popen[bytes], ready: Path, log: Path, timeout_s: float, clock: Clock) -> str:
     start_ns = clock.now_ns()
     while not ready.exists():
         if server.poll() is not None:
-            _, errors = server.communicate()
-            lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"]
             code, _, text = lines[-1].partition(": ")
             if code.startswith("FV-"):
                 raise SetupError(code, text)

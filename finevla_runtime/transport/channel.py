@@ -60,6 +60,7 @@ class ServiceClient:
         check_client(address, credentials)
         self.address = address
         self.timeout_s = timeout_s
+        self._closed = False
         self._clock = clock or SteadyClock()
         self._metadata = (("authorization", f"Bearer {credentials.token}"),) if credentials.token else ()
         options: list[tuple[str, int | str]] = list(CHANNEL_OPTIONS)
@@ -104,9 +105,9 @@ class ServiceClient:
         answer: pb.Session = self._call(self._stub.ResetSession, request)
         return answer
 
-    def close_session(self, session_id: str) -> None:
+    def close_session(self, session_id: str, timeout_s: float | None = None) -> None:
         """Close a session."""
-        self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id))
+        self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id), timeout_s)
 
     def infer(self, request: pb.InferRequest, timeout_s: float | None = None) -> pb.InferResponse:
         """Answer one request; repeated with the same request_id while the server is unavailable."""
@@ -129,10 +130,13 @@ class ServiceClient:
             raise self.error(error, timeout_s) from error
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; later calls raise PolicyError FV-NET-009."""
+        self._closed = True
         self._channel.close()
 
     def _call(self, method: Callable[..., Answer], request: object, timeout_s: float | None = None) -> Answer:
+        if self._closed:
+            raise PolicyError("FV-NET-009", f"the connection to {self.address} was closed; connect again.")
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         start_ns = self._clock.now_ns()
         for wait_s in (*RETRY_WAITS_S, None):
@@ -154,7 +158,9 @@ class ServiceClient:
             if key == STATUS_TRAILER:
                 return error_of(pb.Status.FromString(value))
         code, details = error.code(), error.details()
-        if code is grpc.StatusCode.UNAVAILABLE:
+        if code is grpc.StatusCode.CANCELLED and self._closed:
+            return PolicyError("FV-NET-009", f"the connection to {self.address} was closed; connect again.")
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):  # A stopping server cancels calls.
             return PolicyError("FV-NET-001", f"the policy server at {self.address} is unavailable ({details}).")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return PolicyError(

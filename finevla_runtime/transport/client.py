@@ -15,6 +15,9 @@ from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_ob
 from finevla_runtime.transport.credentials import ClientCredentials
 from finevla_runtime.transport.refusal import Reason, Refusal
 
+# A server that does not answer a goodbye in this time forgets the session by itself.
+CLOSE_TIMEOUT_S = 0.5
+
 
 class RemotePolicy:
     """One session of a policy server, as a Policy.
@@ -124,9 +127,9 @@ class RemotePolicy:
         return self._client
 
     def close(self) -> None:
-        """Close session and connection; a server that is already gone is no error."""
+        """Close session and connection; a server that is already gone is no error, closing twice neither."""
         try:
-            self._client.close_session(self._session.session_id)
+            self._client.close_session(self._session.session_id, CLOSE_TIMEOUT_S)
         except FineVLAError:
             pass
         finally:
