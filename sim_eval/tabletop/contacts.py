@@ -46,9 +46,12 @@ class ContactReader:
         """
         count = self._count
         flags = ContactFlags(
-            np.zeros((2, count), dtype=bool), np.zeros((2, 2, count), dtype=bool),
-            np.zeros((count, count + 1), dtype=bool), np.zeros((count, count + 1), dtype=bool),
-            np.zeros(2, dtype=bool), False,
+            np.zeros((2, count), dtype=bool),
+            np.zeros((2, 2, count), dtype=bool),
+            np.zeros((count, count + 1), dtype=bool),
+            np.zeros((count, count + 1), dtype=bool),
+            np.zeros(2, dtype=bool),
+            False,
         )
         arms_met = False
         for contact in contacts:
@@ -64,9 +67,7 @@ class ContactReader:
                 arms_met = arms_met or _arm(first) != _arm(second)
             else:
                 self._arm_contact(flags, first if one is None else second, two if one is None else one)
-        return ContactFlags(
-            flags.touch, flags.finger_touch, flags.contact, flags.support, flags.arm_table, arms_met
-        )
+        return ContactFlags(flags.touch, flags.finger_touch, flags.contact, flags.support, flags.arm_table, arms_met)
 
     def _objects(self, flags: ContactFlags, one: int, two: int, steep: bool, poses: NDArray[np.float64]) -> None:
         """Notes a contact between two objects, or an object and the table."""

@@ -99,8 +99,14 @@ def run_expert(
         world.step(target)
     trace = world.trace()
     return Demonstration(
-        scene.family, variant, scene.seed, script.targets.astype(np.float32), executed, np.stack(joints),
-        {name: np.stack(images) for name, images in frames.items()}, trace,
+        scene.family,
+        variant,
+        scene.seed,
+        script.targets.astype(np.float32),
+        executed,
+        np.stack(joints),
+        {name: np.stack(images) for name, images in frames.items()},
+        trace,
         find_family(scene.family).reached(trace, variant),
     )
 
@@ -143,8 +149,6 @@ def expert_table(
             cost = (time.process_time() - begin) / seeds_per_variant
             done = seeds_per_variant - len(failed)
             rows.append(
-                ExpertRow(
-                    item.id, variant, seeds_per_variant, done, tuple(failed), steps / seeds_per_variant, cost
-                )
+                ExpertRow(item.id, variant, seeds_per_variant, done, tuple(failed), steps / seeds_per_variant, cost)
             )
     return rows

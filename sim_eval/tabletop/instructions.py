@@ -40,8 +40,6 @@ class Phrases:
         for value, known in ((kind, KINDS), (split, SPLITS)):
             if value not in known:
                 raise unknown_name("FV-SIM-004", "instruction kind or split", value, list(known), "the suite")
-        train, heldout = (
-            (self.raw_train, self.raw_heldout) if kind == "raw" else (self.fine_train, self.fine_heldout)
-        )
+        train, heldout = (self.raw_train, self.raw_heldout) if kind == "raw" else (self.fine_train, self.fine_heldout)
         chosen = train if split == "train" else heldout
         return tuple(text.format(**self.words[variant]) for text in chosen)

@@ -126,9 +126,7 @@ def pitched(heading: float, pitch: float) -> Floats:
 
 def home_joints() -> Floats:
     """The home pose [2, 6] in rad: hands just outside the head view, wrist cameras on the table."""
-    rows = [
-        inverse(arm, np.array([x, -0.20, 0.96]), pitched(0.0, 1.0)) for arm, x in enumerate((-0.26, 0.26))
-    ]
+    rows = [inverse(arm, np.array([x, -0.20, 0.96]), pitched(0.0, 1.0)) for arm, x in enumerate((-0.26, 0.26))]
     return np.stack(rows)
 
 

@@ -22,9 +22,7 @@ FINGER_TRAVEL = 0.045
 """Metres each finger moves from closed (0) to open (1)."""
 ARMS = ("left", "right")
 """Arm names in the order of the arm axis."""
-JOINT_NAMES = tuple(
-    name for arm in ARMS for name in (*(f"{arm}_j{index}" for index in range(1, 7)), f"{arm}_gripper")
-)
+JOINT_NAMES = tuple(name for arm in ARMS for name in (*(f"{arm}_j{index}" for index in range(1, 7)), f"{arm}_gripper"))
 """The project's 14-D joint layout."""
 ARM_STIFFNESS, ARM_DAMPING, ARM_FORCE = 2000.0, 160.0, 150.0
 FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE = 1000.0, 60.0, 45.0
@@ -76,8 +74,13 @@ def _arm(arm: str, base: tuple[float, float, float]) -> str:
     parts = [
         _link(f"{arm}_base", 2.0, _box((0.12, 0.12, 0.08), (0, 0, 0.04), shell, solid=False)),
         _joint(
-            f"{arm}_mount", "fixed", "world_root", f"{arm}_base", f"{base[0]} {base[1]} {base[2]}",
-            "0 0 1.5707963267948966", "",
+            f"{arm}_mount",
+            "fixed",
+            "world_root",
+            f"{arm}_base",
+            f"{base[0]} {base[1]} {base[2]}",
+            "0 0 1.5707963267948966",
+            "",
         ),
         _hinge(arm, 1, f"{arm}_base", f"0 0 {km.SHOULDER_HEIGHT}", "0 0 0", "0 0 1"),
         _link(f"{arm}_link1", 1.0, _box((0.08, 0.08, 0.08), (0, 0, 0), shell, solid=False)),
@@ -193,7 +196,8 @@ def load_robot(scene: sapien.Scene, visuals: bool) -> RobotHandle:
                 shape.set_physical_material(grip)
     active = {joint.name: (index, joint) for index, joint in enumerate(robot.get_active_joints())}
     names = [
-        name for arm in ARMS
+        name
+        for arm in ARMS
         for name in (*(f"{arm}_j{index}" for index in range(1, 7)), f"{arm}_finger_a", f"{arm}_finger_b")
     ]
     for name in names:

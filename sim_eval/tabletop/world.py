@@ -189,9 +189,7 @@ def _build_stage(scene: Scene, render: bool) -> _Stage:
 
 def _named(info: ObjectInfo, name: str) -> ObjectInfo:
     """The geometry of a kind under the name of the role it plays."""
-    return ObjectInfo(
-        name, info.kind, info.half_size, info.center, info.inner_half_size, info.long_axis, info.movable
-    )
+    return ObjectInfo(name, info.kind, info.half_size, info.center, info.inner_half_size, info.long_axis, info.movable)
 
 
 def _tcp_pose(arm: int, measured: Floats) -> Floats:

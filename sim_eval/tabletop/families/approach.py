@@ -72,8 +72,12 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "pick up the block", "lift the block", "take the block", "raise the green block",
-            "pick up the green block", "grasp and lift the block",
+            "pick up the block",
+            "lift the block",
+            "take the block",
+            "raise the green block",
+            "pick up the green block",
+            "grasp and lift the block",
         ),
         raw_heldout=("lift the green block", "take the green block", "raise the block"),
         fine_train=(

@@ -45,11 +45,16 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "put the cube on the mat", "place the cube on the mat", "move the cube onto the mat",
-            "pick up the cube and put it on the mat", "take the cube to the mat", "move the cube to the yellow mat",
+            "put the cube on the mat",
+            "place the cube on the mat",
+            "move the cube onto the mat",
+            "pick up the cube and put it on the mat",
+            "take the cube to the mat",
+            "move the cube to the yellow mat",
         ),
         raw_heldout=(
-            "place the cube on the yellow mat", "pick up the cube and place it on the mat",
+            "place the cube on the yellow mat",
+            "pick up the cube and place it on the mat",
             "take the cube onto the mat",
         ),
         fine_train=(

@@ -56,8 +56,12 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "clean the table", "clear the table", "put the trash into the bin", "throw away the trash",
-            "remove the trash from the table", "tidy the table",
+            "clean the table",
+            "clear the table",
+            "put the trash into the bin",
+            "throw away the trash",
+            "remove the trash from the table",
+            "tidy the table",
         ),
         raw_heldout=("clean the trash from the table", "throw the trash into the bin", "clear away the trash"),
         fine_train=(

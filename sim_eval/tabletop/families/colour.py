@@ -59,8 +59,12 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "put a cube on the mat", "place a cube on the mat", "move one cube onto the mat",
-            "put one of the cubes on the yellow mat", "take a cube to the mat", "move a cube to the yellow mat",
+            "put a cube on the mat",
+            "place a cube on the mat",
+            "move one cube onto the mat",
+            "put one of the cubes on the yellow mat",
+            "take a cube to the mat",
+            "move a cube to the yellow mat",
         ),
         raw_heldout=("place one of the cubes on the mat", "move a cube onto the mat", "put one cube on the yellow mat"),
         fine_train=(

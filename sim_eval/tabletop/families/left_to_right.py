@@ -58,11 +58,16 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "put the cube into a bowl", "place the cube in a bowl", "drop the cube into a bowl",
-            "put the green cube into one of the bowls", "move the cube into a bowl", "take the cube to a bowl",
+            "put the cube into a bowl",
+            "place the cube in a bowl",
+            "drop the cube into a bowl",
+            "put the green cube into one of the bowls",
+            "move the cube into a bowl",
+            "take the cube to a bowl",
         ),
         raw_heldout=(
-            "drop the green cube into one of the bowls", "place the green cube in a bowl",
+            "drop the green cube into one of the bowls",
+            "place the green cube in a bowl",
             "move the cube into one of the bowls",
         ),
         fine_train=(

@@ -71,8 +71,12 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "turn the bowl", "rotate the bowl", "turn the bowl by a quarter turn", "rotate the bowl on the table",
-            "give the bowl a quarter turn", "turn the bowl on the table",
+            "turn the bowl",
+            "rotate the bowl",
+            "turn the bowl by a quarter turn",
+            "rotate the bowl on the table",
+            "give the bowl a quarter turn",
+            "turn the bowl on the table",
         ),
         raw_heldout=("rotate the bowl by a quarter turn", "give the bowl a turn", "turn the bowl a quarter turn"),
         fine_train=(

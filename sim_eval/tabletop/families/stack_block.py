@@ -56,8 +56,12 @@ FAMILY = Family(
     reached=reached,
     phrases=Phrases(
         raw_train=(
-            "stack the blocks", "stack the two blocks", "stack one block on the other", "build a stack",
-            "make a stack of blocks", "build a stack of two blocks",
+            "stack the blocks",
+            "stack the two blocks",
+            "stack one block on the other",
+            "build a stack",
+            "make a stack of blocks",
+            "build a stack of two blocks",
         ),
         raw_heldout=("make a stack", "build a stack of blocks", "make a stack of the two blocks"),
         fine_train=(

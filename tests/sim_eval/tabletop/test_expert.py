@@ -15,9 +15,16 @@ _ALL = [
     (item.id, variant) for item in FAMILIES.values() for variant in dict.fromkeys((*item.demo_variants, *item.variants))
 ]
 _OTHER = {
-    "red": "blue", "blue": "red", "standing": "lying", "lying": "standing", "left": "right", "right": "left",
-    "clockwise": "counterclockwise", "counterclockwise": "clockwise",
-    "left_to_left_bowl": "right_to_right_bowl", "right_to_right_bowl": "left_to_left_bowl",
+    "red": "blue",
+    "blue": "red",
+    "standing": "lying",
+    "lying": "standing",
+    "left": "right",
+    "right": "left",
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+    "left_to_left_bowl": "right_to_right_bowl",
+    "right_to_right_bowl": "left_to_left_bowl",
     "left_to_right_bowl": "right_to_right_bowl",
 }
 
@@ -40,7 +47,8 @@ def test_plans_stay_inside_the_limits_and_within_the_time_limit(family: str, var
     for seed in range(10):
         script = plan(sample_scene(family, seed), variant)
         arms = script.targets.reshape(-1, 2, 7)
-        assert np.all(arms >= low) and np.all(arms <= high)
+        assert np.all(arms >= low)
+        assert np.all(arms <= high)
         assert len(script.targets) * 1.5 < FAMILIES[family].time_limit_steps
 
 

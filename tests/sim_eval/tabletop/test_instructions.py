@@ -30,7 +30,8 @@ def test_held_out_texts_use_only_words_that_training_has_seen() -> None:
 def test_no_text_is_in_both_splits_and_there_are_enough_of_each(family: str) -> None:
     phrases = FAMILIES[family].phrases
     for train, heldout in (
-        (phrases.raw_train, phrases.raw_heldout), (phrases.fine_train, phrases.fine_heldout),
+        (phrases.raw_train, phrases.raw_heldout),
+        (phrases.fine_train, phrases.fine_heldout),
     ):
         assert len(set(train)) >= 6
         assert len(set(heldout)) >= 3
@@ -83,7 +84,7 @@ def test_the_probe_is_asked_for_but_never_demonstrated() -> None:
 def test_unknown_names_are_refused_with_the_nearest_match() -> None:
     with pytest.raises(SetupError, match="FV-SIM-003"):
         instruction("colour", "green", "raw", "train", 0)
-    with pytest.raises(SetupError, match="FV-SIM-004.*'fine_grained'"):
+    with pytest.raises(SetupError, match=r"FV-SIM-004.*'fine_grained'"):
         instruction("colour", "red", "fine_grain", "train", 0)
     with pytest.raises(SetupError, match="FV-SIM-004"):
         vocabulary("test")

@@ -25,7 +25,8 @@ def test_inverse_reaches_whatever_pose_forward_names(joints: tuple[float, ...], 
     again, turn = km.forward(arm, answer)
     assert np.allclose(again, position, atol=1e-6)
     assert np.allclose(turn, rotation, atol=1e-5)
-    assert np.all(answer >= km.LOWER) and np.all(answer <= km.UPPER)
+    assert np.all(answer >= km.LOWER)
+    assert np.all(answer <= km.UPPER)
 
 
 @pytest.mark.parametrize("arm", [0, 1])

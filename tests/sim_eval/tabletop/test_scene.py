@@ -42,7 +42,8 @@ def test_every_object_is_known_upright_on_the_table_and_inside_the_head_view(fam
         depth = 0.6 * y - 0.8 * z
         limit = np.tan(np.deg2rad(21.0)) * depth
         assert item.kind in KINDS
-        assert abs(x) < limit and abs(0.8 * y + 0.6 * z) < limit
+        assert abs(x) < limit
+        assert abs(0.8 * y + 0.6 * z) < limit
         assert np.isclose(np.linalg.norm(item.pose[3:]), 1.0)
 
 
@@ -56,7 +57,7 @@ def test_sides_are_swapped_in_about_half_of_the_scenes(family: str, name: str) -
 
 
 def test_an_unknown_family_names_the_nearest_one() -> None:
-    with pytest.raises(SetupError, match="FV-SIM-001.*'colour'"):
+    with pytest.raises(SetupError, match=r"FV-SIM-001.*'colour'"):
         sample_scene("color", 0)
 
 
