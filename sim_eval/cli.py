@@ -118,6 +118,47 @@ def _experts(argv: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
+class JudgesOptions:
+    """Judge right and deliberately wrong scripted behaviour and print how often the judge agrees with the truth."""
+
+    seeds: int = 20
+    """Scene seeds per behaviour; each behaviour is judged under every instruction of its family."""
+    first_seed: int = 1_000_000
+    """First scene seed."""
+    families: str = ""
+    """Families to run, separated by commas; all when empty."""
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+
+def _judges(argv: Sequence[str]) -> int:
+    """Print how often the automatic judge agrees with scripted right and wrong behaviour."""
+    options = parse(JudgesOptions, argv, prog="finevla sim judges")
+    from sim_eval.tabletop.judge.agreement import agreement_report
+
+    rows = agreement_report(options.seeds, options.first_seed, names(options.families))
+    if options.json:
+        _say(json.dumps([asdict(row) for row in rows]))
+        return 0
+    table = [
+        (
+            row.family,
+            row.told,
+            row.behaviour,
+            f"{row.agreed}/{row.trials}",
+            f"{row.successes}/{row.trials}",
+            f"{row.mean_score:.0f}",
+            " ".join(str(seed) for seed in row.wrong_seeds[:8]),
+        )
+        for row in rows
+    ]
+    _say(text_table(("family", "told", "did", "agreed", "success", "score", "wrongly judged seeds"), table))
+    agreed, trials = sum(row.agreed for row in rows), sum(row.trials for row in rows)
+    _say(f"\nthe judge agrees with the scripted truth on {agreed} of {trials} judged trials ({agreed / trials:.2%})")
+    return 0
+
+
+@dataclass(frozen=True)
 class LookOptions:
     """Write a PNG with the three views of a scene at its start."""
 
@@ -143,7 +184,7 @@ def _look(argv: Sequence[str]) -> int:
 
 def sim(argv: Sequence[str]) -> int:
     """Run the embedded tabletop suite: demonstrations, expert table, pictures."""
-    return dispatch("finevla sim", {"demos": _demos, "experts": _experts, "look": _look}, argv)
+    return dispatch("finevla sim", {"demos": _demos, "experts": _experts, "judges": _judges, "look": _look}, argv)
 
 
 @dataclass(frozen=True)
@@ -225,10 +266,15 @@ def show_result(out: Path, manifest: Manifest, result: RunResult, with_report: b
         _say(f"{len(result.missing)} trials are missing; repeat the command to run them.")
         code = 1
     if with_report and result.scored:
-        from finevla_runtime.cli.report import report
-
-        code = report([str(out)]) or code
+        code = write_report(out) or code
     return code
+
+
+def write_report(out: Path) -> int:
+    """Write ``report.html`` and ``summary.json`` into a run folder; return the exit code."""
+    from finevla_runtime.cli.report import report
+
+    return report([str(out)])
 
 
 def evaluate(argv: Sequence[str]) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from finevla_runtime.contracts.rubric import FamilyRubric, Rubric
+from finevla_runtime.contracts.rubric import FamilyRubric, Rubric, load_rubric
 from finevla_runtime.contracts.trial import Compliance
+from finevla_runtime.paths import HW_CONFIGS
 from finevla_runtime.session.scoring import derive_compliance, score
 from sim_eval.tabletop.judge.behaviours import Behaviour, behaviours, perform
-from sim_eval.tabletop.judge.sheet import judge
+from sim_eval.tabletop.judge.sheet import check_rubric, judge
 from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.trace import Trace
 from sim_eval.tabletop.world import TabletopWorld
+
+RUBRIC_PATH = HW_CONFIGS / "rubrics" / "tabletop.yaml"
+"""The shipped rubric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,17 @@ class _Verdict:
     success: bool
     succeeded: bool
     score: float
+
+
+def agreement_report(seeds_per_variant: int, first_seed: int, families: tuple[str, ...] = ()) -> list[AgreementRow]:
+    """Run :func:`agreement_table` with the shipped rubric.
+
+    Raises:
+        SetupError: FV-CFG-*, FV-RUB-* or FV-JDG-* when the rubric is broken, FV-RUB-009 for an unknown family.
+    """
+    rubric = load_rubric(RUBRIC_PATH)
+    check_rubric(rubric)
+    return agreement_table(rubric, seeds_per_variant, first_seed, families)
 
 
 def agreement_table(
