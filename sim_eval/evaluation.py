@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finevla_runtime.contracts.clock import wall_clock_utc
 from finevla_runtime.contracts.errors import SetupError, unknown_name
+from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.trial import TrialRecord
 from finevla_runtime.paths import DEFAULT_BUNDLE
 from finevla_runtime.session.journal import counting_records, read_journal
@@ -58,7 +59,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class CellCount:
-    """Trials of one family, kind and variant: how many succeeded, followed the instruction, did otherwise."""
+    """Trials of one family, kind and variant: how many succeeded, followed the instruction, did otherwise.
+
+    Under raw instructions, which ask for no level of the factor, a success is the goal reached in any way.
+    """
 
     family: str
     kind: str
@@ -116,13 +120,18 @@ def count_cells(run_dir: Path, manifest: Manifest) -> list[CellCount]:
         CellCount(
             *key,
             trials=len(group),
-            successes=sum(record.outcome.success for record in group),
+            successes=sum(_succeeded(record) for record in group),
             complied=sum(record.outcome.compliance.value == "complied" for record in group),
             violated=sum(record.outcome.compliance.value == "violated" for record in group),
             score_mean=sum(record.outcome.score for record in group) / len(group),
         )
         for key, group in cells.items()
     ]
+
+
+def _succeeded(record: TrialRecord) -> bool:
+    raw = record.trial.instruction.kind is InstructionKind.RAW
+    return record.outcome.task_done if raw else record.outcome.success
 
 
 def _check_options(wanted: Evaluation) -> None:
