@@ -1,0 +1,18 @@
+"""When a trial counts as done: the same rule for every table."""
+
+from __future__ import annotations
+
+from finevla_runtime.contracts.instruction import InstructionKind
+from finevla_runtime.contracts.trial import Compliance, TrialRecord
+
+
+def succeeded(record: TrialRecord) -> bool:
+    """Return whether the trial was done as told.
+
+    A fine-grained instruction names the level, so the goal must be reached that way. A raw instruction names only
+    the goal, so reaching it either way is success. Families without a factor need every subgoal.
+    """
+    outcome = record.outcome
+    if record.trial.instruction.kind is InstructionKind.RAW and outcome.compliance is not Compliance.NO_FACTOR:
+        return outcome.task_done
+    return outcome.success
