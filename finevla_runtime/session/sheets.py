@@ -217,11 +217,16 @@ def _yaml_rows(text: str, source: str) -> list[_Row]:
 def _plain(node: Node) -> str:
     """The text of a YAML value as a CSV cell would hold it: mappings as ``name=answer``, lists with blanks."""
     if node.raw.tag.endswith(":map"):
-        return " ".join(f"{name}={_plain(child)}" for name, child in node.items())
+        return " ".join(f"{name}={_written(child)}" for name, child in node.items())
     if node.raw.tag.endswith(":seq"):
-        return " ".join(_plain(child) for child in node.elements())
+        return " ".join(_written(child) for child in node.elements())
+    return _written(node)
+
+
+def _written(node: Node) -> str:
+    """The text of a YAML scalar as it was written, whatever type YAML sees in it; empty for nothing."""
     if node.raw.tag.endswith(":null"):
         return ""
-    # The text as written is wanted, not its YAML type; asking for the value refuses everything that is no scalar.
-    node.scalar()
-    return str(node.raw.value)
+    if not isinstance(node.raw.value, str):
+        raise node.fail("FV-SHT-007", "wanted a single value.")
+    return node.raw.value

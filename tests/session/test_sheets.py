@@ -196,3 +196,11 @@ def test_a_general_family_takes_no_observation(tmp_path: Path) -> None:
     assert filled.sheet.observed == {}
     with pytest.raises(SetupError, match="FV-SHT-005"):
         read(tmp_path, f"{HEADER}\n{row},red,{steps},yes,,\n")
+
+
+@pytest.mark.parametrize("value", ["&loop [*loop]", "{colour: {deep: red}}", "[[red]]"])
+def test_nested_and_endless_yaml_values_are_refused(tmp_path: Path, value: str) -> None:
+    text = yaml_template([trial("colour", "blue")], RUBRIC).replace("  goal:", f"  goal: {value}")
+    with pytest.raises(SetupError, match="wanted a single value") as caught:
+        read(tmp_path, text, "sheet.yaml")
+    assert caught.value.code == "FV-SHT-007"

@@ -8,6 +8,7 @@ Python code of the file is ever run; attributes, subscripts, keywords, lambdas a
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -102,7 +103,10 @@ def compile_expression(text: str, kind: str, objects: Iterable[str], levels: Ite
     if len(text) > MAX_CHARACTERS:
         raise SetupError("FV-JDG-001", f"expression of {len(text)} characters, at most {MAX_CHARACTERS} fit.")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            # Python warns about odd literals on stderr; here they are either refused or harmless.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SetupError("FV-JDG-001", f"{text!r} is no expression: {error}.") from error
     got = _Checker(text, frozenset(objects), frozenset(levels) | frozenset(CONSTANT_NAMES)).kind(tree)
