@@ -27,6 +27,8 @@ SIM_CRASH = "sim_crash"
 SERVER_LOST = "server_lost"
 _TRIES = 2
 _POLL_S = 0.2
+_START_LIMIT_S = 120.0
+"""Seconds a new process gets before its first sign of life; a loaded machine imports slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,11 @@ def run_manifest(setup: RunSetup, progress: Progress, clock: Clock | None = None
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """A worker at work: when it was last heard of."""
+    """A worker at work: when it was last heard of, and whether it ever was."""
 
     worker: Worker
     heard_ns: int
+    awake: bool = False
 
 
 @dataclass(slots=True)
@@ -160,7 +163,7 @@ class _Run:
             except (EOFError, OSError):
                 self._replace(watch, SIM_CRASH)
                 continue
-            watch.heard_ns = self.clock.now_ns()
+            watch.heard_ns, watch.awake = self.clock.now_ns(), True
             if isinstance(answer, Finished):
                 self._finish(watch, answer.record)
             elif isinstance(answer, Failed):
@@ -182,7 +185,8 @@ class _Run:
     def _replace_hung(self) -> None:
         limit_s = self.setup.manifest.settings.watchdog_s
         for watch in list(self.watches):
-            if limit_s > 0 and elapsed_s(self.clock, watch.heard_ns) > limit_s:
+            patience_s = limit_s if watch.awake else max(limit_s, _START_LIMIT_S)
+            if limit_s > 0 and elapsed_s(self.clock, watch.heard_ns) > patience_s:
                 self._replace(watch, SIM_HANG)
 
     def _replace(self, watch: _Watch, reason: str) -> None:
