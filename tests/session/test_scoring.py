@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
@@ -31,11 +31,13 @@ def filled(draw: st.DrawFn) -> tuple[FamilyRubric, str, Sheet]:
     return family, variant, Sheet(observed, subgoals, draw(st.booleans()), tuple(draw(codes)))
 
 
+@settings(deadline=None)
 @given(filled())
 def test_score_stays_between_0_and_100(case: tuple[FamilyRubric, str, Sheet]) -> None:
     assert 0.0 <= score(*case).score <= 100.0
 
 
+@settings(deadline=None)
 @given(filled(), st.data())
 def test_doing_one_more_subgoal_never_lowers_the_score(
     case: tuple[FamilyRubric, str, Sheet], data: st.DataObject
@@ -46,6 +48,7 @@ def test_doing_one_more_subgoal_never_lowers_the_score(
     assert score(family, variant, better).score >= score(family, variant, sheet).score
 
 
+@settings(deadline=None)
 @given(filled())
 def test_every_trial_is_exactly_one_of_complied_violated_not_engaged_unclear(
     case: tuple[FamilyRubric, str, Sheet],
@@ -65,6 +68,7 @@ def test_every_trial_is_exactly_one_of_complied_violated_not_engaged_unclear(
     assert [name for name, true in expected.items() if true] == [outcome.compliance]
 
 
+@settings(deadline=None)
 @given(filled())
 def test_success_needs_the_goal_and_no_violation(case: tuple[FamilyRubric, str, Sheet]) -> None:
     outcome = score(*case)
@@ -74,6 +78,7 @@ def test_success_needs_the_goal_and_no_violation(case: tuple[FamilyRubric, str, 
     assert outcome.task_done is case[2].goal_any
 
 
+@settings(deadline=None)
 @given(filled())
 def test_a_violation_stops_credit_at_the_first_subgoal_that_names_the_level(
     case: tuple[FamilyRubric, str, Sheet],
@@ -85,6 +90,7 @@ def test_a_violation_stops_credit_at_the_first_subgoal_that_names_the_level(
     assert score(family, variant, sheet).score <= 20.0 * blocked
 
 
+@settings(deadline=None)
 @given(filled())
 def test_violations_of_the_sheet_are_kept_and_the_derived_ones_added(
     case: tuple[FamilyRubric, str, Sheet],
@@ -98,6 +104,7 @@ def test_violations_of_the_sheet_are_kept_and_the_derived_ones_added(
         assert derived & set(outcome.violations)
 
 
+@settings(deadline=None)
 @given(filled())
 def test_both_variants_of_a_pair_cannot_both_have_been_followed(case: tuple[FamilyRubric, str, Sheet]) -> None:
     family, _, sheet = case

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
@@ -93,6 +93,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, st.data())
 def test_a_template_that_is_filled_reads_back_as_it_was_answered(text: str, data: st.DataObject) -> None:
     planned = data.draw(st.sampled_from(EVERY))

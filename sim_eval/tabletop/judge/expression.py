@@ -18,6 +18,9 @@ from sim_eval.tabletop.judge.view import View
 Value = bool | float | str | list[bool] | list[str]
 TRUTH, TRUTHS, NUMBER, NAME, NAMES = "truth", "truths", "number", "name", "names"
 """Kinds of value an expression can have."""
+EACH, OBJECT, ARM, AXIS, DIRECTION = "each", "object", "arm", "axis", "direction"
+"""Kinds of argument that are names; a name written there must be one of that kind, so that a slip is not a silent no.
+``each`` is an object or a list of objects, of which the word is asked one by one."""
 MAX_CHARACTERS = 400
 CONSTANT_NAMES = ("none", "unclear", "left", "right", "above", "side", "clockwise", "counterclockwise", "z")
 """Names every expression may use besides the objects and levels of its family."""
@@ -30,7 +33,7 @@ class Word:
     Attributes:
         name: how expressions call it.
         function: gets the view and the arguments.
-        takes: kind of each argument; ``each`` is a name or a list of names, the word is asked for every one.
+        takes: kind of each argument.
         optional: how many of the last arguments may be left out.
         gives: kind of the answer for a single name.
     """
@@ -43,7 +46,7 @@ class Word:
 
     def answer(self, view: View, arguments: list[Value]) -> Value:
         """Call the word; a list in the place of ``each`` gives a list of answers."""
-        if self.takes and self.takes[0] == "each" and isinstance(arguments[0], list):
+        if self.takes and self.takes[0] == EACH and isinstance(arguments[0], list):
             return [bool(self.function(view, name, *arguments[1:])) for name in arguments[0]]
         return self.function(view, *arguments)
 
@@ -167,14 +170,26 @@ class _Checker:
         if not least <= len(node.args) <= len(called.takes):
             wanted = str(least) if not called.optional else f"{least} to {len(called.takes)}"
             raise SetupError("FV-JDG-003", f"{name} in {self.text!r} takes {wanted}, got {len(node.args)}.")
-        gives = called.gives
-        for wanted, part in zip(called.takes, node.args, strict=False):
-            if wanted == "each" and isinstance(part, ast.List):
-                self._want(part, NAMES)
-                gives = TRUTHS
-            else:
-                self._want(part, NAME if wanted == "each" else wanted)
-        return gives
+        for wanted_kind, part in zip(called.takes, node.args, strict=False):
+            self._argument(wanted_kind, part)
+        many = called.takes[:1] == (EACH,) and isinstance(node.args[0], ast.List)
+        return TRUTHS if many else called.gives
+
+    def _argument(self, wanted: str, node: ast.expr) -> None:
+        choices = {
+            EACH: self.objects,
+            OBJECT: self.objects,
+            NAMES: self.objects,
+            ARM: frozenset(("left", "right")),
+            AXIS: frozenset("z"),
+            DIRECTION: frozenset(("clockwise", "counterclockwise")),
+        }
+        many = isinstance(node, ast.List) and wanted in (EACH, NAMES)
+        for part in node.elts if isinstance(node, ast.List) and many else [node]:
+            if isinstance(part, ast.Name) and wanted in choices and part.id not in choices[wanted]:
+                what = OBJECT if wanted in (EACH, NAMES) else wanted
+                raise unknown_name("FV-JDG-004", what, part.id, choices[wanted], repr(self.text))
+        self._want(node, NAMES if many else NAME if wanted in choices and wanted != NAMES else wanted)
 
     def _want(self, node: ast.expr, kind: str) -> None:
         got = self.kind(node)

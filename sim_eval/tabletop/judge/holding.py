@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim_eval.tabletop.judge.expression import NAME, NAMES, NUMBER, TRUTH, TRUTHS, word
+from sim_eval.tabletop.judge.expression import ARM, EACH, NAME, NAMES, NUMBER, OBJECT, TRUTH, TRUTHS, word
 from sim_eval.tabletop.judge.view import ARMS, GAP_S, View
 from sim_eval.tabletop.trace import Bools
 
@@ -39,7 +39,7 @@ def first_touched(view: View, names: list[str]) -> str:
     return _first(view, {name: _onset(~view.free(name)) for name in names})
 
 
-@word((NAME,), NAME)
+@word((OBJECT,), NAME)
 def first_arm(view: View, name: str) -> str:
     """Which arm touched an object first."""
     if not view.knows(name):
@@ -48,19 +48,19 @@ def first_arm(view: View, name: str) -> str:
     return _first(view, {arm: _onset(touched[:, index]) for arm, index in ARMS.items()})
 
 
-@word((NAME, NAME), TRUTH)
+@word((OBJECT, ARM), TRUTH)
 def touched_by(view: View, name: str, arm: str) -> bool:
     """Whether an arm ever touched an object."""
     return view.knows(name) and arm in ARMS and bool(view.touched(name)[:, ARMS[arm]].any())
 
 
-@word(("each", NUMBER), TRUTH, optional=1)
+@word((EACH, NUMBER), TRUTH, optional=1)
 def held(view: View, name: str, seconds: float | None = None) -> bool:
     """Whether an object was ever gripped firmly, for that long."""
     return any(_held_by(view, name, arm, seconds) for arm in _ARM_NAMES)
 
 
-@word(("each", NAME, NUMBER), TRUTH, optional=1)
+@word((EACH, ARM, NUMBER), TRUTH, optional=1)
 def held_by(view: View, name: str, arm: str, seconds: float | None = None) -> bool:
     """Whether one arm ever gripped an object firmly."""
     return _held_by(view, name, arm, seconds)
@@ -70,7 +70,7 @@ def _held_by(view: View, name: str, arm: str, seconds: float | None) -> bool:
     return view.knows(name) and arm in ARMS and bool(view.grips(ARMS[arm], name, seconds))
 
 
-@word(("each", NUMBER), TRUTH, optional=1)
+@word((EACH, NUMBER), TRUTH, optional=1)
 def holding(view: View, name: str, seconds: float | None = None) -> bool:
     """Whether an object is gripped at the end and has been for that long."""
     if not view.knows(name):
@@ -80,7 +80,7 @@ def holding(view: View, name: str, seconds: float | None = None) -> bool:
     return any(end - view.trace.time[stop] <= GAP_S for _, stop in runs)
 
 
-@word(("each",), TRUTH)
+@word((EACH,), TRUTH)
 def released(view: View, name: str) -> bool:
     """Whether an object was held once and no arm touches it at the end."""
     if not view.knows(name) or view.first_grip(name) is None:
@@ -88,19 +88,19 @@ def released(view: View, name: str) -> bool:
     return view.finally_(view.free(name))
 
 
-@word(("each",), TRUTH)
+@word((EACH,), TRUTH)
 def free(view: View, name: str) -> bool:
     """Whether no arm touches an object at the end, held before or not."""
     return view.knows(name) and view.finally_(view.free(name))
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def lifted(view: View, name: str, height: float) -> bool:
     """Whether an object was ever that high above its start while an arm held it."""
     return any(_lifted_by(view, name, arm, height) for arm in _ARM_NAMES)
 
 
-@word(("each", NAME, NUMBER), TRUTH)
+@word((EACH, ARM, NUMBER), TRUTH)
 def lifted_by(view: View, name: str, arm: str, height: float) -> bool:
     """Whether one arm ever held an object that high above its start."""
     return _lifted_by(view, name, arm, height)
@@ -113,19 +113,19 @@ def _lifted_by(view: View, name: str, arm: str, height: float) -> bool:
     return any(bool((clearance[a : b + 1] >= height).any()) for a, b in view.grips(ARMS[arm], name))
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def raised(view: View, name: str, height: float) -> bool:
     """Whether an object is that high above its start at the end."""
     return view.knows(name) and view.finally_(view.clearance(name) >= height)
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def near(view: View, name: str, distance: float) -> bool:
     """Whether the point between some gripper's fingers ever came that close to an object."""
     return any(_near_by(view, name, arm, distance) for arm in _ARM_NAMES)
 
 
-@word(("each", NAME, NUMBER), TRUTH)
+@word((EACH, ARM, NUMBER), TRUTH)
 def near_by(view: View, name: str, arm: str, distance: float) -> bool:
     """Whether the point between one gripper's fingers ever came that close to an object."""
     return _near_by(view, name, arm, distance)

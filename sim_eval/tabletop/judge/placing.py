@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim_eval.tabletop.judge.expression import NAME, NAMES, NUMBER, TRUTH, word
+from sim_eval.tabletop.judge.expression import EACH, NAME, NAMES, NUMBER, OBJECT, TRUTH, word
 from sim_eval.tabletop.judge.view import ARMS, View
 from sim_eval.tabletop.trace import Bools
 
@@ -26,23 +26,25 @@ def _within(view: View, name: str, region: str) -> Bools:
     return np.asarray(sideways.all(axis=1) & below & (view.centre(name)[:, 2] >= view.bottom(region)))
 
 
-@word(("each", NAME), TRUTH)
+@word((EACH, OBJECT), TRUTH)
 def inside(view: View, name: str, region: str) -> bool:
     """Whether an object is in a container at the end."""
     return view.knows(name) and view.knows(region) and view.finally_(_within(view, name, region))
 
 
-@word((NAME, NAMES), NAME)
+@word((OBJECT, NAMES), NAME)
 def first_inside(view: View, name: str, regions: list[str]) -> str:
     """Which container held an object first, for the time of a firm grasp."""
     starts: list[tuple[int, str]] = []
+    if not view.knows(name):
+        return "none"
     for region in regions:
         stays = [run for run in view.runs(_within(view, name, region)) if view.lasts(run, view.hold_s)]
         starts.extend((run[0], region) for run in stays)
     return min(starts)[1] if starts else "none"
 
 
-@word(("each", NAME), TRUTH)
+@word((EACH, OBJECT), TRUTH)
 def on(view: View, name: str, base: str) -> bool:
     """Whether an object rests on another at the end: centred over it, at its height, supported by it."""
     if not (view.knows(name) and view.knows(base)):
@@ -58,7 +60,7 @@ def on(view: View, name: str, base: str) -> bool:
     return bool(support[window].any()) or at_rest(view, name, view.settle_s) is True
 
 
-@word(("each", NAME, NUMBER), TRUTH, optional=1)
+@word((EACH, OBJECT, NUMBER), TRUTH, optional=1)
 def above(view: View, name: str, base: str, distance: float | None = None) -> bool:
     """Whether an object was ever above another: within its outline, or within ``distance`` of its centre."""
     if not (view.knows(name) and view.knows(base)):
@@ -72,7 +74,7 @@ def above(view: View, name: str, base: str, distance: float | None = None) -> bo
     return bool((over & (view.bottom(name) >= view.top(base) - SUPPORT_GAP)).any())
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def at_rest(view: View, name: str, seconds: float) -> bool:
     """Whether an object stayed where it is during the last seconds."""
     window = view.last(seconds)
@@ -85,9 +87,11 @@ def at_rest(view: View, name: str, seconds: float) -> bool:
     return bool(still.all() and (np.degrees(np.arccos(np.clip(turned, -1.0, 1.0))) <= REST_DEG).all())
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def moved(view: View, name: str, distance: float) -> bool:
     """Whether an object was ever that far from where it started."""
+    if not view.knows(name):
+        return False
     centre = view.centre(name)
     return bool(np.linalg.norm(centre - centre[0], axis=1).max() >= distance)
 

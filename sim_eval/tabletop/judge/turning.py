@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim_eval.tabletop.judge.expression import NAME, NUMBER, TRUTH, word
+from sim_eval.tabletop.judge.expression import AXIS, DIRECTION, EACH, NAME, NUMBER, OBJECT, TRUTH, word
 from sim_eval.tabletop.judge.holding import first_arm
 from sim_eval.tabletop.judge.view import ARMS, View
 from sim_eval.tabletop.trace import Floats
@@ -21,7 +21,7 @@ def _direction(downwards: float) -> str:
     return "side" if steep <= CONE_DEG else "unclear"
 
 
-@word((NAME, NUMBER), NAME)
+@word((OBJECT, NUMBER), NAME)
 def tcp_dir(view: View, name: str, distance: float) -> str:
     """From where the gripper came over the last ``distance`` metres before it first touched an object.
 
@@ -48,9 +48,11 @@ def _pointing(quaternion: Floats) -> tuple[float, float, float]:
     return (float(1 - 2 * (y * y + z * z)), float(2 * (x * y + z * w)), float(2 * (x * z - y * w)))
 
 
-@word((NAME, NAME, NUMBER), NAME)
+@word((OBJECT, AXIS, NUMBER), NAME)
 def turn(view: View, name: str, axis: str, degrees: float) -> str:
     """Which way an object turned first by more than ``degrees``, seen from above."""
+    if not view.knows(name):
+        return "none"
     yaw = view.yaw(name)
     beyond = np.flatnonzero(np.abs(yaw) > degrees)
     if not len(beyond):
@@ -58,20 +60,20 @@ def turn(view: View, name: str, axis: str, degrees: float) -> str:
     return "counterclockwise" if yaw[beyond[0]] > 0 else "clockwise"
 
 
-@word((NAME, NAME, NAME), NUMBER, optional=1)
+@word((OBJECT, AXIS, DIRECTION), NUMBER, optional=1)
 def net_turn(view: View, name: str, axis: str, direction: str = "counterclockwise") -> float:
     """How far an object is turned at the end in a direction seen from above, degrees; 0 for ``none``."""
     sign = {"counterclockwise": 1.0, "clockwise": -1.0}.get(direction, 0.0)
-    return sign * float(view.yaw(name)[-1])
+    return sign * float(view.yaw(name)[-1]) if view.knows(name) else 0.0
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def upright(view: View, name: str, degrees: float) -> bool:
     """Whether an object stands within that angle of the vertical at the end."""
     return view.knows(name) and view.finally_(view.tilt(name) <= degrees)
 
 
-@word(("each", NUMBER), TRUTH)
+@word((EACH, NUMBER), TRUTH)
 def kept_upright(view: View, name: str, degrees: float) -> bool:
     """Whether an object never tilted more than that before it was gripped; it must have been touched."""
     if first_arm(view, name) == "none":

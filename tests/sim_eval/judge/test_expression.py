@@ -2,11 +2,21 @@ from __future__ import annotations
 
 import pytest
 from hand_made_traces import Story, cube
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
-from sim_eval.tabletop.judge.expression import MAX_CHARACTERS, NAME, TRUTH, WORDS, compile_expression
+from sim_eval.tabletop.judge.expression import (
+    ARM,
+    EACH,
+    MAX_CHARACTERS,
+    NAME,
+    NUMBER,
+    OBJECT,
+    TRUTH,
+    WORDS,
+    compile_expression,
+)
 
 OBJECTS = ("red", "green", "mat")
 
@@ -57,6 +67,14 @@ def test_anything_but_words_comparisons_and_logic_is_refused(text: str) -> None:
         ("held(red) == green", "FV-JDG-003", "compares name with truth"),
         ("first_held([red, green]) < red", "FV-JDG-003", "compares name"),
         ("held(red) and net_turn(red, z)", "FV-JDG-003", "is a number, wanted a truth"),
+        ("on(red, left)", "FV-JDG-004", "unknown object 'left'"),
+        ("held(none)", "FV-JDG-004", "unknown object 'none'"),
+        ("held_by(red, green)", "FV-JDG-004", "unknown arm 'green'"),
+        ("first_held([red, left]) == red", "FV-JDG-004", "unknown object 'left'"),
+        ("turn(red, left, 20) == none", "FV-JDG-004", "unknown axis 'left'"),
+        ("net_turn(red, z, left) > 1", "FV-JDG-004", "unknown direction 'left'"),
+        ("first_held(red) == red", "FV-JDG-003", "is a name, wanted a names"),
+        ("on(red, [mat])", "FV-JDG-003", "is a names, wanted a name"),
         ("not first_arm(red)", "FV-JDG-003", "is a name, wanted a truth"),
     ],
 )
@@ -66,6 +84,7 @@ def test_a_mistake_is_found_before_any_trace_exists(text: str, code: str, hint: 
     assert caught.value.code == code
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_either_checked_or_refused_with_a_code(text: str) -> None:
     code = "FV-JDG-000"
@@ -101,7 +120,11 @@ def test_every_truth_about_an_object_nobody_held_is_no() -> None:
     story = Story(3.0, (cube("red"), (0.0, 0.0)), (cube("green"), (0.2, 0.0)))
     assert story.says("first_held([red, green])") == "none"
     for word in WORDS.values():
-        if word.gives == TRUTH and word.takes[:1] == ("each",) and word.name != "moved":
-            rest = {"number": "0.01", "name": "green"}
+        if word.gives == TRUTH and word.takes[:1] == (EACH,):
+            rest = {NUMBER: "0.01", OBJECT: "green", ARM: "left"}
             arguments = ", ".join(["first_held([red, green])", *(rest[kind] for kind in word.takes[1:])])
             assert not story.holds(f"{word.name}({arguments})")
+    assert story.says("first_inside(first_held([red, green]), [red])") == "none"
+    assert story.says("turn(first_held([red, green]), z, 20)") == "none"
+    assert story.says("tcp_dir(first_held([red, green]), 0.08)") == "none"
+    assert story.measures("net_turn(first_held([red, green]), z)") == 0.0
