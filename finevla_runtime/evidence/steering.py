@@ -14,6 +14,7 @@ from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.rubric import NONE, UNCLEAR
 from finevla_runtime.contracts.trial import TrialRecord
 from finevla_runtime.evidence.detectable import detectable_steering
+from finevla_runtime.evidence.intervals import Interval, mean_interval, tango
 from finevla_runtime.evidence.layout import Column
 from finevla_runtime.evidence.run import Run
 from finevla_runtime.evidence.signflip import SignFlip, sign_flip
@@ -54,6 +55,7 @@ class Steering:
         second_told_second, second_told_first: the same seen from level B.
         scenes: scenes in which both instructions have a clear record.
         table: the pair table.
+        interval: 95 % interval of J: Tango's paired interval, or over scene means where scenes hold several pairs.
         test: exact one-sided sign-flip test of J over scenes.
         detectable: smallest J that this many scenes show with 80 % power; None when they never can.
     """
@@ -67,6 +69,7 @@ class Steering:
     second_told_first: float
     scenes: int
     table: PairTable
+    interval: Interval
     test: SignFlip
     detectable: float | None
 
@@ -137,6 +140,7 @@ def steering(run: Run, policy: str, kind: InstructionKind, column: Column) -> St
                     sum(told == second for told, _ in clear) / len(clear),
                 )
             )
+    differences = [share[0] - share[1] for share in shares]
     means = [sum(share[i] for share in shares) / len(shares) if shares else 0.0 for i in range(4)]
     return Steering(
         family=column.family,
@@ -148,6 +152,14 @@ def steering(run: Run, policy: str, kind: InstructionKind, column: Column) -> St
         second_told_first=means[3],
         scenes=len(shares),
         table=PairTable(**counts),
-        test=sign_flip([share[0] - share[1] for share in shares]),
+        interval=_interval(differences),
+        test=sign_flip(differences),
         detectable=detectable_steering(len(shares)),
     )
+
+
+def _interval(differences: list[float]) -> Interval:
+    """Return the interval of J from its differences per scene."""
+    if all(value in (-1.0, 0.0, 1.0) for value in differences):
+        return tango(differences.count(1.0), differences.count(-1.0), len(differences))
+    return mean_interval(differences, low=-1.0, high=1.0)

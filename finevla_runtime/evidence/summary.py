@@ -138,6 +138,7 @@ def _steer(item: Steering) -> Json:
         "scenes": item.scenes,
         "j": item.index,
         "j_second": item.index_second,
+        "interval": _interval(item.interval),
         "p": item.test.p,
         "method": item.test.method,
         "smallest_p": item.test.smallest_p,
