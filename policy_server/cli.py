@@ -71,8 +71,8 @@ def serve(argv: Sequence[str]) -> int:
 
 def _run(options: ServeOptions, stop: threading.Event) -> int:
     from finevla_runtime.bundle import load_bundle
+    from finevla_runtime.transport.allocator import keep_heap
     from finevla_runtime.transport.credentials import check_server
-    from policy_server.allocator import keep_heap
     from policy_server.server import PolicyServer
 
     settings = _server_options(options)

@@ -71,6 +71,11 @@ class ServiceClient:
         else:
             self._channel = grpc.insecure_channel(address, options)
         self._stub = PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._infer: Callable[..., pb.InferResponse] = self._channel.unary_unary(
+            "/finevla.policy.v1.PolicyService/Infer",
+            request_serializer=bytes,
+            response_deserializer=pb.InferResponse.FromString,
+        )
 
     def wait_until_ready(self, timeout_s: float) -> pb.ServerInfo:
         """Wait for the server and return its limits and models (SetupError FV-NET-001 when it does not come)."""
@@ -109,10 +114,10 @@ class ServiceClient:
         """Close a session."""
         self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id), timeout_s)
 
-    def infer(self, request: pb.InferRequest, timeout_s: float | None = None) -> pb.InferResponse:
-        """Answer one request; repeated with the same request_id while the server is unavailable."""
-        answer: pb.InferResponse = self._call(self._stub.Infer, request, timeout_s)
-        return answer
+    def infer(self, request: pb.InferRequest | bytes, timeout_s: float | None = None) -> pb.InferResponse:
+        """Answer one request, a message or its bytes; repeated unchanged while the server is unavailable."""
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        return self._call(self._infer, data, timeout_s)
 
     def infer_batch(
         self, requests: Sequence[pb.InferRequest], timeout_s: float | None = None

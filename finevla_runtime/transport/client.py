@@ -11,7 +11,7 @@ from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.channel import ServiceClient
-from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_observation
+from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_observation, encode_request
 from finevla_runtime.transport.credentials import ClientCredentials
 from finevla_runtime.transport.refusal import Reason, Refusal
 
@@ -100,8 +100,8 @@ class RemotePolicy:
             PolicyError: FV-NET-* when the server cannot be reached or answers late, FV-NET-008 when the answer
                 belongs to another request, and the server's own refusals.
         """
-        request = self.request(observation)
-        response = self._client.infer(request)
+        request = self._head(0)
+        response = self._client.infer(encode_request(request, observation))
         if (response.request_id, response.epoch) != (request.request_id, request.epoch):
             raise PolicyError(
                 "FV-NET-008",
@@ -112,14 +112,9 @@ class RemotePolicy:
 
     def request(self, observation: Observation, max_age_ms: int = 0) -> pb.InferRequest:
         """Return the message for one observation with a fresh request id, for infer_batch and infer_stream."""
-        self._requests += 1
-        return pb.InferRequest(
-            session_id=self._session.session_id,
-            epoch=self._session.epoch,
-            request_id=str(self._requests),
-            observation=encode_observation(observation),
-            max_age_ms=max_age_ms,
-        )
+        request = self._head(max_age_ms)
+        request.observation.CopyFrom(encode_observation(observation))
+        return request
 
     @property
     def client(self) -> ServiceClient:
@@ -134,6 +129,15 @@ class RemotePolicy:
             pass
         finally:
             self._client.close()
+
+    def _head(self, max_age_ms: int) -> pb.InferRequest:
+        self._requests += 1
+        return pb.InferRequest(
+            session_id=self._session.session_id,
+            epoch=self._session.epoch,
+            request_id=str(self._requests),
+            max_age_ms=max_age_ms,
+        )
 
     def _open(self) -> pb.Session:
         request = pb.OpenSessionRequest(

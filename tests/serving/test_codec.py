@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from finevla_runtime.transport.codec import (
     encode_chunk,
     encode_instruction,
     encode_observation,
+    encode_request,
     encode_spec,
     encode_tensor,
 )
@@ -58,6 +60,27 @@ def test_observation_survives_the_wire_and_its_images_are_views() -> None:
         assert np.array_equal(got.images[name], pixels)
         assert not got.images[name].flags.owndata
         assert not got.images[name].flags.writeable
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70), st.booleans()), max_size=3),
+    st.text("abcé", max_size=200),
+    st.integers(-(2**63), 2**63 - 1),
+)
+def test_requests_encoded_with_one_copy_are_the_message_protobuf_would_send(
+    sizes: list[tuple[int, int, bool]], session: str, stamp: int
+) -> None:
+    rng = np.random.default_rng(0)
+    images = {}
+    for number, (height, width, mirrored) in enumerate(sizes):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        images[f"camera{number}"] = pixels[:, ::-1] if mirrored else pixels
+    sent = replace(observation(), images=images, capture_time_ns=stamp, image_time_ns={"camera0": 5})
+    head = pb.InferRequest(session_id=session, epoch=3, request_id="9", max_age_ms=7)
+    wanted = pb.InferRequest()
+    wanted.CopyFrom(head)
+    wanted.observation.CopyFrom(encode_observation(sent))
+    assert pb.InferRequest.FromString(encode_request(head, sent)) == wanted
 
 
 def test_float64_state_is_accepted_and_float64_overflow_is_refused() -> None:
