@@ -237,6 +237,7 @@ def _eval_tabletop(argv: Sequence[str]) -> int:
         policy=options.policy,
         label=options.label,
         render=options.render,
+        command=" ".join(["finevla eval tabletop", *argv]),
     )
     manifest, result = evaluate_suite(wanted)
     return show_result(options.out, manifest, result, options.report)
@@ -266,15 +267,17 @@ def show_result(out: Path, manifest: Manifest, result: RunResult, with_report: b
         _say(f"{len(result.missing)} trials are missing; repeat the command to run them.")
         code = 1
     if with_report and result.scored:
-        code = write_report(out) or code
+        page, summary = write_report(out)
+        _say(f"{page}\n{summary}")
     return code
 
 
-def write_report(out: Path) -> int:
-    """Write ``report.html`` and ``summary.json`` into a run folder; return the exit code."""
-    from finevla_runtime.cli.report import report
+def write_report(out: Path) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``summary.json`` into a run folder and return their paths."""
+    from finevla_runtime.report.page import write_report as write
+    from sim_eval.plan import tabletop_rubric
 
-    return report([str(out)])
+    return write(out, tabletop_rubric())
 
 
 def evaluate(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from finevla_runtime.contracts.trial import TrialRecord
 from finevla_runtime.paths import DEFAULT_BUNDLE
 from finevla_runtime.session.journal import counting_records, read_journal
 from finevla_runtime.session.manifest import Manifest
+from finevla_runtime.session.provenance import collect_provenance, save_provenance
 from sim_eval.demos import use_one_thread_per_worker
 from sim_eval.expert_policy import EXPERT_LABEL
 from sim_eval.plan import Selection, find_suite, freeze, select, tabletop_rubric
@@ -44,6 +45,7 @@ class Evaluation:
         policy: ``expert`` for the scripted expert, else empty.
         label: name in the report; empty takes the policy's own.
         render: False runs without cameras, which only the expert can.
+        command: what was typed, for the provenance of the report.
     """
 
     out: Path
@@ -55,6 +57,7 @@ class Evaluation:
     policy: str = ""
     label: str = ""
     render: bool = True
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ def evaluate_suite(wanted: Evaluation) -> tuple[Manifest, RunResult]:
     _check_options(wanted)
     rubric = tabletop_rubric()
     suite = select(find_suite(wanted.suite, rubric), wanted.selection)
-    if wanted.render:
-        require_rendering()
+    renderer = require_rendering() if wanted.render else "none"
     use_one_thread_per_worker()
     with _policy_source(wanted) as source, ProgressLine("trials") as line:
         if suite.execution_rows > source.chunk_rows:
@@ -96,6 +98,8 @@ def evaluate_suite(wanted: Evaluation) -> tuple[Manifest, RunResult]:
                 f"{source.chunk_rows}; choose a suite with fewer.",
             )
         manifest = freeze(suite, rubric, {source.label: source.digest}, wall_clock_utc())
+        facts = {"renderer": renderer, "workers": str(wanted.workers), "started": manifest.created}
+        save_provenance(wanted.out, collect_provenance(wanted.command, facts))
         setup = RunSetup(
             run_dir=wanted.out,
             manifest=manifest,

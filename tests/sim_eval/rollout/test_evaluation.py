@@ -13,6 +13,7 @@ from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.session.journal import read_journal
 from finevla_runtime.session.manifest import load_manifest
 from sim_eval import cli, rendering
+from sim_eval.demo import demo
 from sim_eval.evaluation import CellCount, Evaluation, evaluate_suite
 from sim_eval.headline import headline
 from sim_eval.plan import Selection
@@ -116,8 +117,29 @@ def test_the_headline_counts_following_in_families_with_a_factor_only() -> None:
         CellCount("colour", "fine_grained", "blue", 4, 3, 3, 1, 80.0),
         CellCount("clean_table", "fine_grained", "default", 2, 1, 0, 0, 60.0),
     ]
-    line = headline(cells).splitlines()[1]
-    assert line.split()[-4:] == ["8/10", "7/8", "1/8", "84.0"]
+    line = headline(cells, {"fine_grained": 0.75}).splitlines()[1]
+    assert line.split()[-4:] == ["8/10", "7/8", "1/8", "+0.75"]
+
+
+def test_the_demo_runs_the_paired_suite_and_names_its_report(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sim_eval import evaluation as module
+
+    whole = module.select
+    monkeypatch.setattr(module, "select", lambda suite, _: whole(suite, Selection(families=("arm",), trials=1)))
+    argv = ["--out", str(tmp_path / "demo"), "--bundle", str(bundle)]
+    assert demo(argv) == 0
+    shown = capsys.readouterr().out
+    page = Path(shown.rpartition("Open the report: ")[2].strip())
+    assert page == tmp_path / "demo/report.html"
+    assert "data:image/jpeg" in page.read_text()
+    assert "0/2" in shown
+    assert json.loads((tmp_path / "demo/provenance.json").read_text())["command"].startswith("finevla demo --out")
+    before = (tmp_path / "demo/journal.jsonl").read_bytes()
+    assert demo(argv) == 0
+    assert "4 trials (run earlier)" in capsys.readouterr().out
+    assert (tmp_path / "demo/journal.jsonl").read_bytes() == before
 
 
 def _listens(port: int) -> bool:
