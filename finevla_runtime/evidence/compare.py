@@ -208,9 +208,9 @@ def compare_policies(
     columns = first.columns
     primary = _average_contrast(columns, matched, seed)
     cells = [
-        _score_contrast(column.family, [(matched[column.family], 1.0)], seed)
+        _score_contrast(column.family, [(pairs, 1.0)], seed)
         for column in columns
-        if matched.get(column.family)
+        if (pairs := _in_column(column, matched.get(column.family, [])))
     ]
     adjusted = holm([cell.test.p for cell in cells])
     unmatched = len(plan_a) + len(plan_b) - 2 * len(shared)

@@ -58,6 +58,11 @@ class Run:
     voids: tuple[TrialRecord, ...]
 
     @property
+    def policies(self) -> tuple[str, ...]:
+        """Return the policies in the order in which the plan first names them."""
+        return tuple(dict.fromkeys(trial.policy for trial in self.manifest.trials))
+
+    @property
     def kinds(self) -> tuple[InstructionKind, ...]:
         """Return the instruction kinds that were planned, fine-grained first."""
         planned = {trial.instruction.kind for trial in self.manifest.trials}

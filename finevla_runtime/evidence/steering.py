@@ -7,6 +7,7 @@ table and the steering index J look at both instructions of a scene together.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -55,6 +56,7 @@ class Steering:
         second_told_second, second_told_first: the same seen from level B.
         scenes: scenes in which both instructions have a clear record.
         table: the pair table.
+        differences: [A seen, told A] - [A seen, told B] per scene, -1..1.
         interval: 95 % interval of J: Tango's paired interval, or over scene means where scenes hold several pairs.
         test: exact one-sided sign-flip test of J over scenes.
         detectable: smallest J that this many scenes show with 80 % power; None when they never can.
@@ -69,6 +71,7 @@ class Steering:
     second_told_first: float
     scenes: int
     table: PairTable
+    differences: tuple[float, ...]
     interval: Interval
     test: SignFlip
     detectable: float | None
@@ -82,6 +85,27 @@ class Steering:
     def index_second(self) -> float | None:
         """Return the same difference for level B; it differs from J only when some trials were not engaged."""
         return self.second_told_second - self.second_told_first if self.scenes else None
+
+
+@dataclass(frozen=True, slots=True)
+class PooledSteering:
+    """Steering over several factors.
+
+    Attributes:
+        index: plain mean of their J, None when one has no clear scene.
+        test: exact one-sided sign-flip test over the scenes of all factors.
+    """
+
+    index: float | None
+    test: SignFlip
+
+
+def pooled(factors: Sequence[Steering]) -> PooledSteering:
+    """Return the steering over several factors; every factor weighs the same in the index."""
+    known = [item.index for item in factors if item.index is not None]
+    complete = bool(known) and len(known) == len(factors)
+    test = sign_flip([value for item in factors for value in item.differences])
+    return PooledSteering(sum(known) / len(known) if complete else None, test)
 
 
 def pairs_of(run: Run, policy: str, kind: InstructionKind, column: Column) -> dict[int, list[Pair]]:
@@ -152,6 +176,7 @@ def steering(run: Run, policy: str, kind: InstructionKind, column: Column) -> St
         second_told_first=means[3],
         scenes=len(shares),
         table=PairTable(**counts),
+        differences=tuple(differences),
         interval=_interval(differences),
         test=sign_flip(differences),
         detectable=detectable_steering(len(shares)),

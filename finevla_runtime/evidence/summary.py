@@ -18,7 +18,7 @@ from finevla_runtime.evidence.layout import Column
 from finevla_runtime.evidence.outcomes import succeeded
 from finevla_runtime.evidence.probe import Probe, probe
 from finevla_runtime.evidence.run import Run
-from finevla_runtime.evidence.steering import Steering, steering
+from finevla_runtime.evidence.steering import Steering, pooled, steering
 from finevla_runtime.evidence.violations import ViolationRate, factor_violation_rate, violation_rate
 from finevla_runtime.session.manifest import write_durably
 from finevla_runtime.session.strict_json import Json
@@ -45,6 +45,7 @@ def summarise(run: Run) -> dict[str, Json]:
         "policies": _table(run, _variants),
         "columns": _table(run, _columns),
         "steering": _table(run, _steering),
+        "steering_pooled": _table(run, _pooled),
         "violations": _table(run, _violations),
         "probe": _table(run, _probe),
     }
@@ -129,6 +130,13 @@ def _steering(run: Run, policy: str, kind: InstructionKind) -> Json:
     """Return the steering of every factor."""
     found = (steering(run, policy, kind, column) for column in run.columns)
     return {item.family: _steer(item) for item in found if item is not None}
+
+
+def _pooled(run: Run, policy: str, kind: InstructionKind) -> Json:
+    """Return the steering over all factors."""
+    found = [item for column in run.columns if (item := steering(run, policy, kind, column))]
+    total = pooled(found)
+    return {"factors": len(found), "j_mean": total.index, "p": total.test.p, "method": total.test.method}
 
 
 def _steer(item: Steering) -> Json:

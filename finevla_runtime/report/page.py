@@ -34,7 +34,7 @@ def write_report(run_dir: Path, rubric: Rubric) -> tuple[Path, Path]:
 def _films(run: Run, run_dir: Path) -> tuple[Film, ...]:
     """Collect the film strips of all policies within one budget."""
     album = Album(run_dir)
-    return tuple(film for policy in run.manifest.policies for film in films_of(run, album, policy))
+    return tuple(film for policy in run.policies for film in films_of(run, album, policy))
 
 
 def render(view: View) -> str:

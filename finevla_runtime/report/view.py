@@ -16,7 +16,7 @@ from finevla_runtime.evidence.layout import Column
 from finevla_runtime.evidence.outcomes import succeeded
 from finevla_runtime.evidence.probe import Probe, probe
 from finevla_runtime.evidence.run import Coverage, Run
-from finevla_runtime.evidence.steering import Steering, steering
+from finevla_runtime.evidence.steering import PooledSteering, Steering, pooled, steering
 from finevla_runtime.evidence.violations import ViolationRate, factor_violation_rate
 from finevla_runtime.report.charts import Mark, Series, dot_chart, series_colour
 from finevla_runtime.report.pictures import Film
@@ -66,6 +66,11 @@ class Arm:
         return sum(item.table.pairs for item in self.steering)
 
     @property
+    def pooled(self) -> PooledSteering:
+        """Return the steering over all factors."""
+        return pooled(self.steering)
+
+    @property
     def weakest(self) -> Steering | None:
         """Return the factor with the smallest steering index."""
         known = [item for item in self.steering if item.index is not None]
@@ -112,12 +117,25 @@ class View:
         """Return the number of in-distribution columns."""
         return sum(not column.ood for column in self.columns)
 
-    def film_groups(self) -> list[tuple[str, list[Film]]]:
-        """Return the films by column title."""
-        groups: dict[str, list[Film]] = {}
+    def reached(self, arm: Arm) -> tuple[int, int]:
+        """Return (successes, trials) of one arm over the single-factor families."""
+        cells = [cell for column, cell in zip(self.columns, arm.cells, strict=True) if column.pair]
+        return sum(cell.successes for cell in cells), sum(cell.trials for cell in cells)
+
+    @property
+    def first_films(self) -> tuple[Film, ...]:
+        """Return one pair per control factor: what a reader should see first."""
+        found: dict[str, Film] = {}
         for film in self.films:
-            groups.setdefault(film.title, []).append(film)
-        return list(groups.items())
+            if len(film.strips) == 2 and film.kind is self.lead.kind:
+                found.setdefault(film.title, film)
+        return tuple(found.values())
+
+    @property
+    def more_films(self) -> tuple[Film, ...]:
+        """Return all other films."""
+        first = self.first_films
+        return tuple(film for film in self.films if not any(film is shown for shown in first))
 
 
 def make_view(run: Run, films: tuple[Film, ...], provenance: Mapping[str, str]) -> View:
@@ -130,13 +148,13 @@ def make_view(run: Run, films: tuple[Film, ...], provenance: Mapping[str, str]) 
         raise SetupError("FV-EVD-006", f"run {run.manifest.name!r} plans no trial; there is nothing to report.")
     planned = {trial.family for trial in run.manifest.trials}
     columns = tuple(column for column in run.columns if column.family in planned)
-    wanted = [(policy, kind) for policy in run.manifest.policies for kind in run.kinds]
+    wanted = [(policy, kind) for policy in run.policies for kind in run.kinds]
     arms = tuple(_arm(run, columns, policy, kind, series_colour(i)) for i, (policy, kind) in enumerate(wanted))
     return View(
         run=run,
         columns=columns,
         arms=arms,
-        coverage={policy: run.coverage(policy) for policy in run.manifest.policies},
+        coverage={policy: run.coverage(policy) for policy in run.policies},
         comparisons=_comparisons(run),
         films=films,
         score_chart=_score_chart(columns, arms),
@@ -176,7 +194,7 @@ def _comparisons(run: Run) -> tuple[Comparison, ...]:
     """Compare every two policies of the run under every kind they share."""
     found = []
     for kind in run.kinds:
-        for pair in combinations(run.manifest.policies, 2):
+        for pair in combinations(run.policies, 2):
             try:
                 found.append(compare_policies(run, run, kind, policies=pair))
             except SetupError as error:
@@ -224,8 +242,8 @@ def _plan_facts(run: Run) -> dict[str, str]:
         {
             "rubric sha256": settings.rubric_hash,
             "body": settings.embodiment,
-            "control rate": f"{settings.control_hz:g} Hz",
-            "execution horizon": f"{settings.execution_rows} rows",
+            "control rate": f"{settings.control_hz:g} Hz" if settings.control_hz else "",
+            "execution horizon": f"{settings.execution_rows} rows" if settings.execution_rows else "",
             "scene seeds": f"{min(seeds)} to {max(seeds)}",
             "root seed": str(settings.seed),
         }

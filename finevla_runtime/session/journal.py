@@ -288,7 +288,7 @@ def read_journal(path: Path, manifest_hash: str = "") -> list[TrialRecord]:
 
 
 def counting_records(manifest: Manifest, records: Iterable[TrialRecord]) -> dict[str, TrialRecord]:
-    """Return trial id -> the last scored record of every planned trial that has one; void records never count.
+    """Return trial id -> the record that counts: the last one of a trial, unless that one is void.
 
     Raises:
         SetupError: FV-JRN-007 when a record belongs to no trial of the manifest.
@@ -302,9 +302,8 @@ def counting_records(manifest: Manifest, records: Iterable[TrialRecord]) -> dict
                 f"the journal holds trial {record.trial.trial_id!r}, which manifest {manifest.hash[:12]} does not "
                 "plan that way; use the manifest of its own run folder.",
             )
-        if record.status == "scored":
-            found[record.trial.trial_id] = record
-    return found
+        found[record.trial.trial_id] = record
+    return {name: record for name, record in found.items() if record.status == "scored"}
 
 
 def missing_trials(manifest: Manifest, records: Iterable[TrialRecord]) -> tuple[Trial, ...]:
