@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from finevla_runtime import __version__
 from finevla_runtime.contracts.clock import Clock, SteadyClock, elapsed_s
@@ -161,7 +163,8 @@ class ServiceClient:
         trailers = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
         for key, value in trailers:
             if key == STATUS_TRAILER:
-                return error_of(pb.Status.FromString(value))
+                with suppress(DecodeError):  # A proxy or another kind of server may send anything.
+                    return error_of(pb.Status.FromString(value))
         code, details = error.code(), error.details()
         if code is grpc.StatusCode.CANCELLED and self._closed:
             return PolicyError("FV-NET-009", f"the connection to {self.address} was closed; connect again.")

@@ -100,6 +100,13 @@ def test_other_failures_are_coded_and_not_repeated(failure: Failure, code: str) 
     assert len(stub.asked) == 1
 
 
+def test_a_status_trailer_that_is_none_does_not_hide_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = Failure(grpc.StatusCode.UNKNOWN)
+    monkeypatch.setattr(failure, "trailing_metadata", lambda: ((STATUS_TRAILER, b"\xff\xff"),))
+    with pytest.raises(PolicyError, match="FV-NET-004"):
+        ask(Stub(failure))
+
+
 def test_no_server_is_a_setup_error_that_names_the_command() -> None:
     with pytest.raises(SetupError, match="finevla serve") as caught:
         RemotePolicy.connect("127.0.0.1:9", connect_timeout_s=0.3)

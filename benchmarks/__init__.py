@@ -1,0 +1,1 @@
+"""Measurements; each package writes one table."""
