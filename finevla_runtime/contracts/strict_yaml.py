@@ -76,7 +76,10 @@ class Node:
         """Return the plain Python value of a scalar."""
         if not isinstance(self.raw, yaml.ScalarNode):
             raise self.fail("FV-CFG-002", "wanted a single value.")
-        return yaml.safe_load(yaml.serialize(self.raw))
+        try:
+            return yaml.safe_load(yaml.serialize(self.raw))
+        except (yaml.YAMLError, ValueError) as error:
+            raise self.fail("FV-CFG-006", f"{self.raw.value!r} is no plain value.") from error
 
     def text(self) -> str:
         """Return a string value."""

@@ -58,3 +58,10 @@ def test_the_shipped_body_loads_and_a_swapped_joint_is_refused(tmp_path: Path) -
     swapped.write_text(text)
     with pytest.raises(SetupError, match="FV-EMB-001"):
         load_embodiment(swapped)
+
+
+@pytest.mark.parametrize("value", ["2024-99-99", "!!int x", "!made_up x", ""])
+def test_a_value_that_yaml_cannot_build_is_refused_with_its_line(value: str) -> None:
+    node = parse_yaml(f"a: 1\nb: {value}", "body.yaml").mapping(["a", "b"])["b"]
+    with pytest.raises(SetupError, match=r"FV-CFG-006: body\.yaml:2"):
+        node.number()
