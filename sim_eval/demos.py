@@ -151,21 +151,18 @@ def _finished(
                 future.result(timeout=limit_s)
             yield attempt
     except BrokenProcessPool as error:
-        raise BodyError(
-            "FV-DEM-002",
-            f"a worker process died near attempt {attempt.number} ({attempt.family}/{attempt.variant}, seed "
-            f"{attempt.scene_seed}); finished attempts are kept, run the same command to go on.",
-        ) from error
+        raise _stopped("FV-DEM-002", attempt, "a worker process died") from error
     except TimeoutError as error:
-        raise BodyError(
-            "FV-DEM-003",
-            f"attempt {attempt.number} ({attempt.family}/{attempt.variant}, seed {attempt.scene_seed}) took more "
-            f"than {limit_s:.0f} s; finished attempts are kept, run the same command to go on.",
-        ) from error
+        raise _stopped("FV-DEM-003", attempt, f"it took more than {limit_s:.0f} s") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
+
+
+def _stopped(code: str, attempt: Attempt, what: str) -> BodyError:
+    where = f"attempt {attempt.number} ({attempt.family}/{attempt.variant}, seed {attempt.scene_seed})"
+    return BodyError(code, f"{where}: {what}; finished attempts are kept, run the same command to go on.")
 
 
 def _open_worker(factory: DemoFactory, wanted: DatasetFormat, staging: Path) -> None:

@@ -126,11 +126,22 @@ def run_trial(
         chunk, seen = _query(world, policy, trial, tally, clock)
         if chunk is not None:
             _execute(world, chunk, seen, min(settings.execution_rows, limit - tally.steps), tally)
+    timings = {
+        "wall": elapsed_s(clock, begin_ns),
+        "cpu": process_cpu_s() - begin_cpu_s,
+        "policy": tally.policy_s,
+        "queries": float(tally.queries),
+    }
+    return Rollout(_judged(world, trial, rubric, tally, timings), tuple(tally.frames))
+
+
+def _judged(world: World, trial: Trial, rubric: FamilyRubric, tally: _Tally, timings: dict[str, float]) -> TrialRecord:
+    """Judge the whole trace of a finished trial."""
     sheet = judge(world.trace(), rubric, trial.variant)
     if tally.fault:
         sheet = replace(sheet, note="; ".join(part for part in (sheet.note, tally.fault) if part))
     void = void_reason(rubric, sheet)
-    record = TrialRecord(
+    return TrialRecord(
         trial=trial,
         sheet=sheet,
         outcome=score(rubric, trial.variant, sheet),
@@ -138,14 +149,8 @@ def run_trial(
         void_reason=void,
         steps=tally.steps,
         state_hash=world.state_hash(),
-        timings={
-            "wall": elapsed_s(clock, begin_ns),
-            "cpu": process_cpu_s() - begin_cpu_s,
-            "policy": tally.policy_s,
-            "queries": float(tally.queries),
-        },
+        timings=timings,
     )
-    return Rollout(record, tuple(tally.frames))
 
 
 def time_limit_steps(trial: Trial, rubric: FamilyRubric, settings: RolloutSettings) -> int:
