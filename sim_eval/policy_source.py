@@ -25,7 +25,7 @@ from sim_eval.tabletop.world import TabletopWorld
 from sim_eval.trial_worker import ClosablePolicy, PolicyFactory
 
 SERVER_LOG = "server.log"
-_START_LIMIT_S = 60.0
+_START_LIMIT_S = 120.0
 _PR_SET_PDEATHSIG = 1
 
 
