@@ -33,13 +33,6 @@ OPENPI_PACKAGES += (
 )
 TABLETOP = "96x96,64x64,64x64"
 CLIENTS = (1, 4, 8)
-READING = """
-Reading it: with camera-sized images several clients are served faster, because nothing waits behind another client's
-message on one event loop, and a client spends less than half the CPU. With the small images of the tabletop the
-websocket is cheaper: a gRPC call from Python costs about a millisecond of round trip and half a millisecond of server CPU
-whatever it carries. One robot or simulated world asks once per eight control steps, so that is under one per cent of its
-time. Shared-memory slots, for which the wire keeps a place, are the way to lower it on one machine.
-"""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -168,7 +161,7 @@ than 1 means that ours is better. The machine is shared with other work: compare
 | load | clients | server | p50 | p99 | requests/s | server CPU | client CPU | p50 ratio | p99 ratio | rate ratio |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
-    return head + "\n".join(lines) + "\n" + READING
+    return head + "\n".join(lines) + "\n"
 
 
 def _prepare_openpi() -> None:

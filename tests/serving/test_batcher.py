@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.clock import ManualClock
@@ -102,6 +102,7 @@ def test_after_close_waiting_jobs_are_answered_and_new_ones_refused() -> None:
     assert not queue.wait()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=12))
 def test_a_bad_observation_never_changes_its_neighbours_answers(pixels: list[int]) -> None:
     jobs = [job(pixel) for pixel in pixels]
@@ -118,6 +119,7 @@ def test_a_bad_observation_never_changes_its_neighbours_answers(pixels: list[int
             assert one.answer.result(timeout=0).rows[0, 0] == np.float32(pixel) / 255
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.none() | st.integers(0, 4)), max_size=20), st.integers(1, 5))
 def test_every_job_is_answered_exactly_once(jobs: list[tuple[bool, int | None]], max_batch: int) -> None:
     queue = BatchQueue(max_batch, max_queue=20)

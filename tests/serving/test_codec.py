@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.action import DOF, ActionChunk
@@ -36,6 +36,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200).filter(lambda text: text.strip())
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=40))
 def test_float32_tensors_survive_the_wire_bit_by_bit(values: list[float]) -> None:
     array = np.asarray(values, np.float32)
@@ -43,6 +44,7 @@ def test_float32_tensors_survive_the_wire_bit_by_bit(values: list[float]) -> Non
     assert decode_tensor(again, "x").tobytes() == array.tobytes()
 
 
+@settings(deadline=None)
 @given(TEXT, st.sampled_from(InstructionKind), st.sampled_from(["", "colour"]))
 def test_instructions_survive_the_wire_unchanged(text: str, kind: InstructionKind, task: str) -> None:
     instruction = Instruction(text, kind, task, "red")
@@ -62,6 +64,7 @@ def test_observation_survives_the_wire_and_its_images_are_views() -> None:
         assert not got.images[name].flags.writeable
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70), st.booleans()), max_size=3),
     st.text("abcé", max_size=200),
@@ -90,6 +93,7 @@ def test_float64_state_is_accepted_and_float64_overflow_is_refused() -> None:
     assert caught.value.reason is Reason.NON_FINITE
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 3),
     st.lists(st.integers(0, 4) | st.integers(0, 2**32 - 1), max_size=6),
