@@ -1,0 +1,1 @@
+"""Training of policies from LeRobot datasets; imports only the core and itself."""

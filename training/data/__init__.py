@@ -1,0 +1,1 @@
+"""Datasets as training sees them: frame stores, twins, mixtures."""

@@ -1,0 +1,1 @@
+"""Policy networks; one file per architecture."""

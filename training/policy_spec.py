@@ -1,0 +1,69 @@
+"""The PolicySpec of a recipe on a dataset: what training assumed is what serving will check."""
+
+from __future__ import annotations
+
+from finevla_runtime.contracts.action import DOF, GRIPPER_INDICES
+from finevla_runtime.contracts.arrays import FloatArray
+from finevla_runtime.contracts.embodiment import Embodiment
+from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.instruction import InstructionKind
+from finevla_runtime.contracts.policy import CameraSpec, PolicySpec, PromptSpec
+from finevla_runtime.processing.normalise import fit_normalisation
+from finevla_runtime.recording.dataset_format import DatasetFormat
+from training.recipes import Recipe
+from training.tokenizer import PAD_ID
+
+VERSION = "1.0"
+
+
+def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodiment, targets: FloatArray) -> PolicySpec:
+    """Build the contract of a policy before it is trained.
+
+    Joints are scaled by their 1st and 99th percentile without clipping, so that rare reaches stay reachable;
+    grippers by their range.
+
+    Args:
+        recipe: what is trained.
+        source: format of the dataset.
+        embodiment: body the demonstrations come from.
+        targets: float32[T, 14], all joint targets of the dataset.
+
+    Raises:
+        SetupError: FV-TRN-001 for a missing camera, FV-TRN-011 when the dataset's rate is not the body's.
+    """
+    if source.fps != embodiment.control_hz:
+        raise SetupError(
+            "FV-TRN-011",
+            f"the dataset has {source.fps} rows per second, {embodiment.name} runs at {embodiment.control_hz:g} Hz.",
+        )
+    sizes = {camera.name: camera for camera in source.cameras}
+    missing = [name for name in recipe.cameras if name not in sizes]
+    if missing:
+        raise SetupError("FV-TRN-001", f"the dataset has no camera {missing[0]!r}; it has {', '.join(sizes)}.")
+    modes = ["min_max" if i in GRIPPER_INDICES else "q99" for i in range(DOF)]
+    return PolicySpec(
+        name=recipe.name,
+        version=VERSION,
+        embodiment=embodiment.name,
+        framework="oft",
+        cameras=tuple(CameraSpec(n, sizes[n].height, sizes[n].width) for n in recipe.cameras),
+        action=embodiment.action_space,
+        layout="project",
+        state=False,
+        normalisation=fit_normalisation(targets, modes, clip=False),
+        prompt=PromptSpec("{instruction}", recipe.max_tokens, PAD_ID, lowercase=True),
+        chunk_rows=recipe.chunk_rows,
+        execution_rows=recipe.execution_rows,
+        control_hz=embodiment.control_hz,
+        trained_kinds=_kinds(recipe.mixture.fg_share),
+        fg_share=recipe.mixture.fg_share,
+    )
+
+
+def _kinds(fg_share: float) -> tuple[InstructionKind, ...]:
+    kinds = []
+    if fg_share < 1:
+        kinds.append(InstructionKind.RAW)
+    if fg_share > 0:
+        kinds.append(InstructionKind.FINE_GRAINED)
+    return tuple(kinds)

@@ -1,0 +1,86 @@
+"""Named training recipes: frozen settings that reproduce a shipped checkpoint; the command line may override them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from finevla_runtime.contracts.errors import unknown_name
+from training.data.mixture import MixtureSettings
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the loss terms.
+
+    Attributes:
+        late_rows: weight of the last predicted row; the first has 1 and rows between are interpolated, because
+            the executor uses the early rows most.
+        target_xy, arm, factor: weights of the auxiliary terms, dropped at export.
+        raw_aux: factor on target and arm for raw samples, whose text does not name them.
+    """
+
+    late_rows: float = 0.5
+    target_xy: float = 0.4
+    arm: float = 0.05
+    factor: float = 0.03
+    raw_aux: float = 0.3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run besides the data.
+
+    Attributes:
+        name: recipe and policy name.
+        cameras: views in model order.
+        frame_stride: control steps between frames used.
+        chunk_rows, execution_rows: predicted rows, and rows the card recommends to execute per query.
+        max_tokens: longest instruction in words.
+        width, heads, blocks, text_blocks: size of the network.
+        learning_rate, weight_decay, warmup_steps, ema: optimiser.
+        minutes: training time; used when ``steps`` is 0.
+        steps: training steps; makes a run exactly repeatable.
+        seed: weights and samples.
+        mixture, loss: see there.
+        demo_scenes, demo_scenes_unpaired: scenes per family with and without paired variants that ``finevla sim
+            demos`` is asked for when no dataset is given.
+    """
+
+    name: str = "tabletop-oft"
+    cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    frame_stride: int = 2
+    chunk_rows: int = 16
+    execution_rows: int = 8
+    max_tokens: int = 48
+    width: int = 160
+    heads: int = 5
+    blocks: int = 3
+    text_blocks: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    warmup_steps: int = 150
+    ema: float = 0.998
+    minutes: float = 60.0
+    steps: int = 0
+    seed: int = 1
+    mixture: MixtureSettings = field(default_factory=MixtureSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    demo_scenes: int = 300
+    demo_scenes_unpaired: int = 450
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of all settings."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+RECIPES: dict[str, Recipe] = {"tabletop-oft": Recipe()}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a named recipe (FV-TRN-008 with the nearest match for an unknown one)."""
+    if name not in RECIPES:
+        raise unknown_name("FV-TRN-008", "recipe", name, RECIPES)
+    return RECIPES[name]
