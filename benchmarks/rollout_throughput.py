@@ -30,8 +30,7 @@ from sim_eval.evaluation import Evaluation, evaluate_suite
 from sim_eval.plan import Selection
 from sim_eval.policy_source import serve_bundle
 from sim_eval.runner import JOURNAL_FILE
-from sim_eval.tabletop.catalog import FAMILIES, instruction
-from sim_eval.tabletop.scene import sample_scene
+from sim_eval.tabletop.catalog import FAMILIES, instruction, sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 
 OUT = Path("docs/results/rollout_throughput.md")

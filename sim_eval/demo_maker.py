@@ -12,9 +12,8 @@ from finevla_runtime.recording.dataset_format import CameraFormat, DatasetFormat
 from finevla_runtime.recording.episode import DemonstrationNote, Episode
 from sim_eval.demos import Attempt, DemoMaker, Made
 from sim_eval.tabletop.cameras import CAMERAS
-from sim_eval.tabletop.catalog import EVALUATION_SEED_START, FAMILIES, find_family, instruction
+from sim_eval.tabletop.catalog import EVALUATION_SEED_START, FAMILIES, find_family, instruction, sample_scene
 from sim_eval.tabletop.expert import Demonstration, noise_level, run_expert
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.trace import SAMPLE_RATE_HZ, Trace
 from sim_eval.tabletop.world import CONTROL_HZ, TabletopWorld
 

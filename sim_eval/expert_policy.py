@@ -9,9 +9,8 @@ from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.errors import PolicyError
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.contracts.observation import Observation
-from sim_eval.tabletop.catalog import find_family
+from sim_eval.tabletop.catalog import find_family, sample_scene
 from sim_eval.tabletop.expert import plan
-from sim_eval.tabletop.scene import sample_scene
 
 CHUNK_ROWS = 16
 STEP_S = 0.1

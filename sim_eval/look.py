@@ -9,7 +9,7 @@ import numpy as np
 from finevla_runtime.contracts.arrays import ByteArray
 from finevla_runtime.recording.json_lines import write_atomically
 from finevla_runtime.recording.png import encode_png
-from sim_eval.tabletop.scene import sample_scene
+from sim_eval.tabletop.catalog import sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 
 _SCALE = 4

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
-from finevla_runtime.contracts.rubric import Rubric, load_rubric
+from finevla_runtime.contracts.rubric import Rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Trial
 from finevla_runtime.paths import RUBRICS, SUITES
 from finevla_runtime.session.manifest import Manifest, RolloutSettings

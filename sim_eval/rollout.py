@@ -19,10 +19,10 @@ from finevla_runtime.contracts.rubric import FamilyRubric
 from finevla_runtime.contracts.trial import Compliance, Outcome, Sheet, Trial, TrialRecord
 from finevla_runtime.session.manifest import RolloutSettings
 from finevla_runtime.session.scoring import score, void_reason
-from sim_eval.tabletop.catalog import find_family
+from sim_eval.tabletop.catalog import find_family, sample_scene
 from sim_eval.tabletop.judge import judge
 from sim_eval.tabletop.kinematics import LOWER, UPPER
-from sim_eval.tabletop.scene import Scene, sample_scene
+from sim_eval.tabletop.scene import Scene
 from sim_eval.tabletop.trace import Trace
 from sim_eval.tabletop.world import WorldObservation
 

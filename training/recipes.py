@@ -62,7 +62,7 @@ class Recipe:
     weight_decay: float = 1e-3
     warmup_steps: int = 150
     ema: float = 0.998
-    minutes: float = 60.0
+    minutes: float = 40.0
     steps: int = 0
     seed: int = 1
     mixture: MixtureSettings = field(default_factory=MixtureSettings)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from finevla_runtime.cli.options import parse
-from finevla_runtime.cli.report import load_rubric, positional
+from finevla_runtime.cli.report import positional
 from finevla_runtime.contracts.instruction import InstructionKind
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.evidence.compare import Comparison, RateContrast, ScoreContrast, choose_policy, compare_policies
 from finevla_runtime.evidence.run import read_run
 from finevla_runtime.evidence.summary import comparison_json

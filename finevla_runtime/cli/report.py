@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finevla_runtime.cli.options import parse
-from finevla_runtime.contracts.rubric import Rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.paths import RUBRICS
 
 
@@ -39,13 +39,6 @@ def report(argv: Sequence[str]) -> int:
     else:
         sys.stdout.write(f"{page}\n{summary}\n")
     return 0
-
-
-def load_rubric(path: Path) -> Rubric:
-    """Read a rubric file."""
-    from finevla_runtime.contracts.rubric_file import read_rubric
-
-    return read_rubric(path)
 
 
 def positional(argv: Sequence[str], *names: str) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finevla_runtime.cli.options import parse
-from finevla_runtime.cli.report import load_rubric, positional
+from finevla_runtime.cli.report import positional
 from finevla_runtime.contracts.clock import wall_clock_utc
 from finevla_runtime.contracts.rubric import Rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.evidence.run import JOURNAL, MANIFEST, read_run
 from finevla_runtime.evidence.summary import save_summary, summarise
 from finevla_runtime.paths import RUBRICS

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from finevla_runtime.contracts.errors import unknown_name
 
@@ -241,16 +240,3 @@ def unbound(text: str, known: Iterable[str]) -> list[str]:
     """Return the placeholders of ``text`` that ``known`` does not name."""
     names = set(known)
     return [name for name in placeholders(text) if name not in names]
-
-
-def load_rubric(path: Path) -> Rubric:
-    """Read a rubric file strictly.
-
-    Raises:
-        SetupError: FV-CFG-* for YAML that is not as expected (unknown keys with line and nearest name), FV-RUB-*
-            for a rubric that cannot work (see :mod:`finevla_runtime.contracts.rubric_file`).
-    """
-    # The reader needs the nouns above, so it lives in its own file and is imported late.
-    from finevla_runtime.contracts.rubric_file import read_rubric
-
-    return read_rubric(path)

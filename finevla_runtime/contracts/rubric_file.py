@@ -45,8 +45,13 @@ class _Defaults:
     weight: float
 
 
-def read_rubric(path: Path) -> Rubric:
-    """Read a rubric file; see :func:`finevla_runtime.contracts.rubric.load_rubric`."""
+def load_rubric(path: Path) -> Rubric:
+    """Read a rubric file strictly.
+
+    Raises:
+        SetupError: FV-CFG-* for YAML that is not as expected (unknown keys with line and nearest name), FV-RUB-*
+            for a rubric that cannot work.
+    """
     top = load_yaml(path)
     keys = top.mapping(["rubric", "defaults", "families", "violations"])
     if (version := keys["rubric"].integer()) != RUBRIC_VERSION:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from finevla_runtime.contracts.errors import unknown_name
+from finevla_runtime.contracts.errors import SetupError, unknown_name
 from sim_eval.tabletop.families import (
     approach,
     arm,
@@ -20,6 +20,7 @@ from sim_eval.tabletop.families import (
 )
 from sim_eval.tabletop.family import Family
 from sim_eval.tabletop.instructions import KINDS, SPLITS
+from sim_eval.tabletop.scene import Scene
 
 FAMILIES: dict[str, Family] = {
     item.id: item
@@ -49,6 +50,19 @@ def find_family(name: str) -> Family:
         return FAMILIES[name]
     except KeyError:
         raise unknown_name("FV-SIM-001", "family", name, list(FAMILIES), "the tabletop suite") from None
+
+
+def sample_scene(family: str, seed: int) -> Scene:
+    """The scene of a family for a seed; the same one for every variant.
+
+    Raises:
+        SetupError: FV-SIM-001 for an unknown family, FV-SIM-002 for a negative seed.
+    """
+    entry = find_family(family)
+    if seed < 0:
+        raise SetupError("FV-SIM-002", f"scene seed {seed} is negative; wanted 0 or more.")
+    rng = np.random.default_rng([zlib.crc32(family.encode()), seed])
+    return Scene(family, seed, entry.sample(rng))
 
 
 def instruction(family: str, variant: str, kind: str, split: str, seed: int) -> str:

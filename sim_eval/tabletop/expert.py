@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_eval.tabletop.catalog import FAMILIES, find_family
+from sim_eval.tabletop.catalog import FAMILIES, find_family, sample_scene
 from sim_eval.tabletop.kinematics import LOWER, UPPER
 from sim_eval.tabletop.motion import Plan
-from sim_eval.tabletop.scene import Scene, sample_scene
+from sim_eval.tabletop.scene import Scene
 from sim_eval.tabletop.trace import Trace
 from sim_eval.tabletop.world import TabletopWorld
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,19 +51,3 @@ def place(name: str, kind: str, position: tuple[float, float, float], yaw: float
     """An upright object at a position (m), turned about the vertical by yaw (rad)."""
     x, y, z = (float(value) for value in position)
     return ObjectPlacement(name, kind, (x, y, z, float(np.cos(yaw / 2)), 0.0, 0.0, float(np.sin(yaw / 2))))
-
-
-def sample_scene(family: str, seed: int) -> Scene:
-    """The scene of a family for a seed.
-
-    Raises:
-        SetupError: FV-SIM-001 for an unknown family, FV-SIM-002 for a negative seed.
-    """
-    from finevla_runtime.contracts.errors import SetupError
-    from sim_eval.tabletop.catalog import find_family
-
-    entry = find_family(family)
-    if seed < 0:
-        raise SetupError("FV-SIM-002", f"scene seed {seed} is negative; wanted 0 or more.")
-    rng = np.random.default_rng([zlib.crc32(family.encode()), seed])
-    return Scene(family, seed, entry.sample(rng))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from finevla_runtime.contracts.errors import SetupError
-from finevla_runtime.contracts.rubric import Rubric, fill, load_rubric, question
+from finevla_runtime.contracts.rubric import Rubric, fill, question
+from finevla_runtime.contracts.rubric_file import load_rubric
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = REPOSITORY / "hw_configs" / "rubrics" / "tabletop.yaml"

@@ -10,7 +10,7 @@ import numpy as np
 
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.contracts.rubric import NONE, FamilyRubric, Rubric, fill
-from finevla_runtime.contracts.rubric_file import read_rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Sheet, Trial, TrialRecord
 from finevla_runtime.evidence.run import Run, make_run
 from finevla_runtime.paths import RUBRICS
@@ -23,7 +23,7 @@ Choose = Callable[[FamilyRubric, Trial], Mapping[str, str]]
 
 @cache
 def shipped_rubric() -> Rubric:
-    return read_rubric(RUBRICS / "tabletop.yaml")
+    return load_rubric(RUBRICS / "tabletop.yaml")
 
 
 @dataclass(frozen=True)

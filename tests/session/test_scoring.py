@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
-from finevla_runtime.contracts.rubric import NONE, UNCLEAR, FamilyRubric, load_rubric
+from finevla_runtime.contracts.rubric import NONE, UNCLEAR, FamilyRubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Compliance, Sheet
 from finevla_runtime.session.scoring import check_sheet, score, void_reason
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
-from finevla_runtime.contracts.rubric import NONE, UNCLEAR, load_rubric
+from finevla_runtime.contracts.rubric import NONE, UNCLEAR
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Sheet, Trial
 from finevla_runtime.session.scoring import score
 from finevla_runtime.session.sheet_template import csv_template, yaml_template

@@ -6,7 +6,7 @@ import pytest
 
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.instruction import InstructionKind
-from finevla_runtime.contracts.rubric import load_rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.session.suite import Suite, load_suite
 
 CONFIGS = Path(__file__).resolve().parents[2] / "hw_configs"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from finevla_runtime.contracts.rubric import FamilyRubric, Rubric, load_rubric
+from finevla_runtime.contracts.rubric import FamilyRubric, Rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Compliance
 from finevla_runtime.paths import HW_CONFIGS
 from finevla_runtime.session.scoring import derive_compliance, score
+from sim_eval.tabletop.catalog import sample_scene
 from sim_eval.tabletop.judge.behaviours import Behaviour, behaviours, perform
 from sim_eval.tabletop.judge.sheet import check_rubric, judge
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.trace import Trace
 from sim_eval.tabletop.world import TabletopWorld
 

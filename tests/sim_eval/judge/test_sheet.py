@@ -7,7 +7,8 @@ import pytest
 from hand_made_traces import TABLE, Story, block, cube, mat
 
 from finevla_runtime.contracts.errors import SetupError
-from finevla_runtime.contracts.rubric import Rubric, load_rubric
+from finevla_runtime.contracts.rubric import Rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Compliance
 from finevla_runtime.session.scoring import check_sheet, score
 from sim_eval.tabletop.judge import check_rubric, judge

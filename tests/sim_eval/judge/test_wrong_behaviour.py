@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from finevla_runtime.contracts.rubric import load_rubric
+from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Compliance, Outcome
 from finevla_runtime.session.scoring import derive_compliance, score
+from sim_eval.tabletop.catalog import sample_scene
 from sim_eval.tabletop.judge import judge
 from sim_eval.tabletop.judge.agreement import agreement_table
 from sim_eval.tabletop.judge.behaviours import Behaviour, behaviours, perform
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.trace import Trace
 from sim_eval.tabletop.world import TabletopWorld
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim_eval.tabletop.catalog import FAMILIES
+from sim_eval.tabletop.catalog import FAMILIES, sample_scene
 from sim_eval.tabletop.expert import Demonstration, expert_table, noise_level, plan, run_expert
 from sim_eval.tabletop.kinematics import LOWER, UPPER
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 
 _ALL = [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim_eval.tabletop import kinematics as km
-from sim_eval.tabletop.scene import sample_scene
+from sim_eval.tabletop.catalog import sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 
 _JOINTS = st.tuples(*(st.floats(low, high) for low, high in zip(km.LOWER, km.UPPER, strict=True)))

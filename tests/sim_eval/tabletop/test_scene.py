@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
 from sim_eval.tabletop.actors import KINDS
-from sim_eval.tabletop.catalog import FAMILIES
-from sim_eval.tabletop.scene import sample_scene
+from sim_eval.tabletop.catalog import FAMILIES, sample_scene
 
 _FAMILY = st.sampled_from(tuple(FAMILIES))
 _SEEDS = st.integers(0, 2_000_000)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sim_eval.tabletop.catalog import sample_scene
 from sim_eval.tabletop.expert import run_expert
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.trace import LEFT, RIGHT, Trace, TraceRecorder
 from sim_eval.tabletop.world import TabletopWorld
 

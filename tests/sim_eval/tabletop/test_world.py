@@ -13,9 +13,8 @@ import pytest
 
 from finevla_runtime.contracts.errors import SetupError
 from sim_eval.tabletop.cameras import CAMERAS
-from sim_eval.tabletop.catalog import FAMILIES
+from sim_eval.tabletop.catalog import FAMILIES, sample_scene
 from sim_eval.tabletop.expert import run_expert
-from sim_eval.tabletop.scene import sample_scene
 from sim_eval.tabletop.world import TabletopWorld, home_target
 
 
@@ -66,7 +65,7 @@ def test_physics_runs_where_no_vulkan_driver_exists() -> None:
     program = (
         "import sys, numpy as np\n"
         "from sim_eval.tabletop.world import TabletopWorld, home_target\n"
-        "from sim_eval.tabletop.scene import sample_scene\n"
+        "from sim_eval.tabletop.catalog import sample_scene\n"
         "world = TabletopWorld(render=False); world.reset(sample_scene('pose', 1)); world.step(home_target())\n"
         "assert world.observe().images == {}\n"
         "sys.stdout.write(world.state_hash())\n"
