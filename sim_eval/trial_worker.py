@@ -23,7 +23,7 @@ from sim_eval.rollout import Rollout, World, run_trial
 
 ARTIFACTS = "artifacts"
 FILM_STRIP = "film_strip"
-_FILM_COLUMNS = 8
+_FILM_COLUMNS = 6
 _SERVER_CODES = ("FV-NET-", "FV-SRV-")
 """Errors of the connection and of the server itself; a resumed run may not meet them again."""
 

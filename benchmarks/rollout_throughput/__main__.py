@@ -1,7 +1,7 @@
 """Rollout throughput: episodes per minute against workers, cost of an episode, policy latency, peak memory.
 
 `python -m benchmarks.rollout_throughput [--bundle PATH] [--trials N] [--workers 1,2]` writes
-docs/results/rollout_throughput.md.
+rollout_throughput.md into docs/results.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sim_eval.runner import JOURNAL_FILE
 from sim_eval.tabletop.catalog import FAMILIES, instruction, sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 
-OUT = Path("docs/results/rollout_throughput.md")
+OUT = Path("docs/results")
 BAR_CPU_S = 3.0
 QUERIES = 200
 
@@ -49,7 +49,7 @@ class BenchOptions:
     workers: str = "1,2"
     """Numbers of workers to compare, separated by commas."""
     out: Path = OUT
-    """Markdown file to write."""
+    """Folder of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +202,8 @@ def main(argv: Sequence[str]) -> int:
     worker_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     runs += [run("bundle", options.bundle, workers, options.trials) for workers in counts]
     text = page(runs, latency_ms(options.bundle), worker_mb)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text, encoding="utf-8")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "rollout_throughput.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
     return 0
 

@@ -1,0 +1,1 @@
+"""Episodes per minute, CPU cost, query latency and memory of rollouts."""

@@ -1,0 +1,1 @@
+"""The shipped bundle against its bar."""
