@@ -52,8 +52,8 @@ class Cell:
     @property
     def rate(self) -> str:
         """Return the success rate in percent with its 95 % Wilson interval."""
-        low, high = wilson(self.successes, self.trials)
-        return f"{100 * self.successes / self.trials:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+        interval = wilson(self.successes, self.trials)
+        return f"{100 * self.successes / self.trials:.0f} % ({100 * interval.low:.0f}–{100 * interval.high:.0f})"
 
 
 @dataclass(frozen=True)
