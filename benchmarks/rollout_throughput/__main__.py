@@ -25,13 +25,13 @@ from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.paths import DEFAULT_BUNDLE
 from finevla_runtime.session.journal import read_journal
 from finevla_runtime.transport.client import RemotePolicy
-from sim_eval.cli import names
 from sim_eval.evaluation import Evaluation, evaluate_suite
 from sim_eval.plan import Selection
 from sim_eval.policy_source import serve_bundle
 from sim_eval.runner import JOURNAL_FILE
 from sim_eval.tabletop.catalog import FAMILIES, instruction, sample_scene
 from sim_eval.tabletop.world import TabletopWorld
+from sim_eval.text import names
 
 OUT = Path("docs/results")
 BAR_CPU_S = 3.0
