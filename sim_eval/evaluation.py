@@ -12,7 +12,7 @@ from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.trial import TrialRecord
 from finevla_runtime.paths import DEFAULT_BUNDLE
-from finevla_runtime.session.journal import counting_records, read_journal
+from finevla_runtime.session.journal import JOURNAL_FILE, counting_records, read_journal
 from finevla_runtime.session.manifest import Manifest
 from finevla_runtime.session.provenance import collect_provenance, save_provenance
 from sim_eval.demos import use_one_thread_per_worker
@@ -28,7 +28,7 @@ from sim_eval.policy_source import (
 )
 from sim_eval.progress import ProgressLine
 from sim_eval.rendering import require_rendering
-from sim_eval.runner import JOURNAL_FILE, RunResult, RunSetup, run_manifest
+from sim_eval.runner import RunResult, RunSetup, run_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import Policy
 from finevla_runtime.contracts.rubric import FamilyRubric
-from finevla_runtime.contracts.trial import Compliance, Outcome, Sheet, Trial, TrialRecord
+from finevla_runtime.contracts.trial import Trial, TrialRecord
 from finevla_runtime.session.manifest import RolloutSettings
 from finevla_runtime.session.scoring import score, void_reason
 from sim_eval.tabletop.catalog import find_family, sample_scene
@@ -156,17 +156,6 @@ def _judged(world: World, trial: Trial, rubric: FamilyRubric, tally: _Tally, tim
 def time_limit_steps(trial: Trial, rubric: FamilyRubric, settings: RolloutSettings) -> int:
     """Return the control steps a trial may take: the tighter one of the family's and the rubric's limit."""
     return min(find_family(trial.family).time_limit_steps, round(rubric.time_limit_s * settings.control_hz))
-
-
-def void_record(trial: Trial, reason: str, note: str = "") -> TrialRecord:
-    """Return the record of a trial that said nothing about its policy; it is repeated and never counted."""
-    return TrialRecord(
-        trial=trial,
-        sheet=Sheet(observed={}, subgoals={}, goal_any=False, note=note),
-        outcome=Outcome(Compliance.NOT_ENGAGED, "none", 0.0, task_done=False, success=False),
-        status="void",
-        void_reason=reason,
-    )
 
 
 def _query(

@@ -15,13 +15,11 @@ from finevla_runtime.contracts.clock import Clock, SteadyClock, elapsed_s
 from finevla_runtime.contracts.errors import PolicyError, SetupError
 from finevla_runtime.contracts.rubric import Rubric
 from finevla_runtime.contracts.trial import Trial, TrialRecord
-from finevla_runtime.session.journal import Journal, missing_trials
-from finevla_runtime.session.manifest import Manifest, save_manifest
-from sim_eval.rollout import void_record
+from finevla_runtime.session.journal import JOURNAL_FILE, Journal, missing_trials
+from finevla_runtime.session.manifest import MANIFEST_FILE, Manifest, save_manifest
+from finevla_runtime.session.record_codec import void_record
 from sim_eval.trial_worker import Failed, Finished, PolicyFactory, Worker, WorkerSetup, WorldFactory
 
-MANIFEST_FILE = "manifest.json"
-JOURNAL_FILE = "journal.jsonl"
 SIM_HANG = "sim_hang"
 SIM_CRASH = "sim_crash"
 SERVER_LOST = "server_lost"

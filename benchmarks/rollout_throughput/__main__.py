@@ -23,12 +23,11 @@ from finevla_runtime.contracts.clock import SteadyClock, elapsed_s, wall_clock_u
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.paths import DEFAULT_BUNDLE
-from finevla_runtime.session.journal import read_journal
+from finevla_runtime.session.journal import JOURNAL_FILE, read_journal
 from finevla_runtime.transport.client import RemotePolicy
 from sim_eval.evaluation import Evaluation, evaluate_suite
 from sim_eval.plan import Selection
 from sim_eval.policy_source import serve_bundle
-from sim_eval.runner import JOURNAL_FILE
 from sim_eval.tabletop.catalog import FAMILIES, instruction, sample_scene
 from sim_eval.tabletop.world import TabletopWorld
 from sim_eval.text import names

@@ -12,11 +12,12 @@ from finevla_runtime.cli.report import positional
 from finevla_runtime.contracts.clock import wall_clock_utc
 from finevla_runtime.contracts.rubric import Rubric
 from finevla_runtime.contracts.rubric_file import load_rubric
-from finevla_runtime.evidence.run import JOURNAL, MANIFEST, read_run
+from finevla_runtime.evidence.run import read_run
 from finevla_runtime.evidence.summary import save_summary, summarise
 from finevla_runtime.paths import RUBRICS
 from finevla_runtime.session.hand_scoring import enter_sheets, plan_of_sheets
-from finevla_runtime.session.manifest import Manifest, load_manifest, save_manifest
+from finevla_runtime.session.journal import JOURNAL_FILE
+from finevla_runtime.session.manifest import MANIFEST_FILE, Manifest, load_manifest, save_manifest
 from finevla_runtime.session.sheet_template import csv_template, yaml_template
 from finevla_runtime.session.sheets import FilledSheet, read_sheets
 
@@ -52,9 +53,9 @@ def score(argv: Sequence[str]) -> int:
         return _template(options, rubric)
     filled = read_sheets(options.sheet, rubric)
     folder = options.out or options.sheet.with_suffix("")
-    plan = _plan(options, rubric, filled, folder / MANIFEST)
-    save_manifest(plan, folder / MANIFEST)
-    entered = enter_sheets(filled, plan, rubric, folder / JOURNAL)
+    plan = _plan(options, rubric, filled, folder / MANIFEST_FILE)
+    save_manifest(plan, folder / MANIFEST_FILE)
+    entered = enter_sheets(filled, plan, rubric, folder / JOURNAL_FILE)
     run = read_run(folder, rubric)
     save_summary(summarise(run), folder / "summary.json")
     coverage = run.coverage()

@@ -12,11 +12,8 @@ from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.rubric import Rubric
 from finevla_runtime.contracts.trial import Compliance, Trial, TrialRecord
 from finevla_runtime.evidence.layout import Column, columns_of
-from finevla_runtime.session.journal import counting_records, read_journal
-from finevla_runtime.session.manifest import Manifest, load_manifest
-
-MANIFEST = "manifest.json"
-JOURNAL = "journal.jsonl"
+from finevla_runtime.session.journal import JOURNAL_FILE, counting_records, read_journal
+from finevla_runtime.session.manifest import MANIFEST_FILE, Manifest, load_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +119,9 @@ def read_run(folder: Path, rubric: Rubric) -> Run:
         SetupError: FV-EVD-002 when the folder holds no run, FV-EVD-003 when it was judged with another rubric, and
             the errors of manifest and journal.
     """
-    if not (folder / MANIFEST).is_file():
-        raise SetupError("FV-EVD-002", f"{folder} holds no {MANIFEST}; name the folder of a run.")
-    manifest = load_manifest(folder / MANIFEST)
+    if not (folder / MANIFEST_FILE).is_file():
+        raise SetupError("FV-EVD-002", f"{folder} holds no {MANIFEST_FILE}; name the folder of a run.")
+    manifest = load_manifest(folder / MANIFEST_FILE)
     judged = manifest.settings.rubric_hash
     if judged and judged != rubric.digest:
         raise SetupError(
@@ -132,6 +129,6 @@ def read_run(folder: Path, rubric: Rubric) -> Run:
             f"the trials in {folder} were judged with rubric {judged[:12]}, this one is {rubric.digest[:12]}; pass the "
             "rubric of the run with --rubric.",
         )
-    journal = folder / JOURNAL
+    journal = folder / JOURNAL_FILE
     records = read_journal(journal, manifest.hash) if journal.is_file() else []
     return make_run(manifest, records, rubric)

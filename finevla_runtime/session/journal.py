@@ -22,6 +22,9 @@ from finevla_runtime.session.manifest import Manifest, sync_folder
 from finevla_runtime.session.record_codec import record_from_json, record_to_json
 from finevla_runtime.session.strict_json import Json, JsonNode, canonical, parse_json, sha256_hex
 
+JOURNAL_FILE = "journal.jsonl"
+"""Name of the file in a run folder."""
+
 SCHEMA = 1
 _LOG = logging.getLogger(__name__)
 

@@ -16,6 +16,9 @@ from finevla_runtime.contracts.trial import Trial
 from finevla_runtime.session.record_codec import trial_from_json, trial_to_json
 from finevla_runtime.session.strict_json import Json, JsonNode, canonical, parse_json, sha256_hex
 
+MANIFEST_FILE = "manifest.json"
+"""Name of the file in a run folder."""
+
 SCHEMA = 1
 _KEYS = ("schema", "hash", "name", "suite", "created", "policies", "settings", "trials")
 _SETTINGS_KEYS = ("embodiment", "control_hz", "execution_rows", "rubric_hash", "seed", "watchdog_s")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finevla_runtime.contracts.clock import process_cpu_s
 from sim_eval.tabletop.catalog import FAMILIES, find_family, sample_scene
 from sim_eval.tabletop.kinematics import LOWER, UPPER
 from sim_eval.tabletop.motion import Plan
@@ -139,14 +139,14 @@ def expert_table(
     rows = []
     for item in (find_family(name) for name in families or tuple(FAMILIES)):
         for variant in dict.fromkeys((*item.demo_variants, *item.variants)):
-            begin, steps, failed = time.process_time(), 0, []
+            begin, steps, failed = process_cpu_s(), 0, []
             for seed in range(first_seed, first_seed + seeds_per_variant):
                 level = noise_level(seed) if noise is None else noise
                 demo = run_expert(world, sample_scene(item.id, seed), variant, level, seed, observe=False)
                 steps += len(demo.clean)
                 if not demo.success:
                     failed.append(seed)
-            cost = (time.process_time() - begin) / seeds_per_variant
+            cost = (process_cpu_s() - begin) / seeds_per_variant
             done = seeds_per_variant - len(failed)
             rows.append(
                 ExpertRow(item.id, variant, seeds_per_variant, done, tuple(failed), steps / seeds_per_variant, cost)

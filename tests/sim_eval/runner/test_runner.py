@@ -15,8 +15,9 @@ import pytest
 
 from finevla_runtime.contracts.errors import PolicyError, SetupError
 from finevla_runtime.contracts.trial import TrialRecord
-from finevla_runtime.session.journal import Journal, read_journal
-from sim_eval.runner import JOURNAL_FILE, MANIFEST_FILE, RunResult, RunSetup, run_manifest
+from finevla_runtime.session.journal import JOURNAL_FILE, Journal, read_journal
+from finevla_runtime.session.manifest import MANIFEST_FILE
+from sim_eval.runner import RunResult, RunSetup, run_manifest
 from tests.sim_eval.runner import fakes
 from tests.sim_eval.runner.fakes import small_setup
 
