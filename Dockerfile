@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir -c constraints.txt '.[server]' \
     && pip uninstall -y onnxruntime && pip install --no-cache-dir onnxruntime-gpu \
     && useradd --create-home finevla
 USER finevla
-EXPOSE 50051
+EXPOSE 8500
 # The server listens on loopback unless told otherwise; share the host's network or name an address on purpose.
 ENTRYPOINT ["finevla"]
 CMD ["serve", "--help"]
