@@ -48,7 +48,9 @@ class TrainOptions:
     seed: int | None = None
     """Seed of weights and samples."""
     demo_scenes: int | None = None
-    """Scenes per family of the demonstrations made when no dataset is given."""
+    """Scenes per paired family of the demonstrations made when no dataset is given."""
+    demo_scenes_unpaired: int | None = None
+    """Scenes per family with a single variant."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
@@ -75,6 +77,7 @@ def _tabletop_oft(argv: Sequence[str]) -> int:
         "learning_rate": options.learning_rate,
         "seed": options.seed,
         "demo_scenes": options.demo_scenes,
+        "demo_scenes_unpaired": options.demo_scenes_unpaired,
     }
     mixed = {
         "batch": options.batch,
