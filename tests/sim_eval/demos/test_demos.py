@@ -9,7 +9,7 @@ import pytest
 
 from finevla_runtime.contracts.errors import BodyError, SetupError
 from finevla_runtime.recording.lerobot_reader import read_dataset
-from sim_eval import cli
+from sim_eval import suite_cli as cli
 from sim_eval.demo_maker import demo_plan
 from sim_eval.demos import Attempt, DemoFactory, DemoResult, make_demonstrations
 from tests.recording.episodes import small_format
