@@ -59,12 +59,3 @@ class Prompt:
         padded = np.full(self._spec.max_tokens, self._spec.pad_id, dtype=np.int64)
         padded[: len(ids)] = ids
         return padded
-
-    def unknown_words(self, instruction: str) -> tuple[str, ...]:
-        """Return the words the tokenizer maps to its unknown id, so that an operator can be warned."""
-        encoded = self._tokenizer.encode(self.text(instruction))
-        unknown = self._tokenizer.token_to_id("[UNK]")
-        text = self.text(instruction)
-        return tuple(
-            text[start:end] for i, (start, end) in zip(encoded.ids, encoded.offsets, strict=True) if i == unknown
-        )
