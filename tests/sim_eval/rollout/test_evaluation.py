@@ -121,6 +121,17 @@ def test_the_headline_counts_following_in_families_with_a_factor_only() -> None:
     assert line.split()[-4:] == ["8/10", "7/8", "1/8", "+0.75"]
 
 
+def test_the_headline_never_pools_the_unseen_combination() -> None:
+    cells = [
+        CellCount("colour", "fine_grained", "red", 4, 4, 4, 0, 100.0),
+        CellCount("left_to_right", "fine_grained", "left_to_right_bowl", 3, 0, 0, 3, 60.0),
+        CellCount("left_to_right", "fine_grained", "left_to_left_bowl", 3, 3, 3, 0, 100.0),
+    ]
+    _, line, probe = headline(cells, {}).splitlines()
+    assert line.split()[-4:] == ["4/4", "4/4", "0/4", "-"]
+    assert probe == "unseen combination (left to right bowl): 0/3 as told, reported apart"
+
+
 def test_the_demo_runs_the_paired_suite_and_names_its_report(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
