@@ -20,11 +20,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def half_width(self) -> float:
-        """Return half the width."""
-        return (self.high - self.low) / 2
-
 
 def normal_quantile(probability: float) -> float:
     """Return the standard normal quantile."""

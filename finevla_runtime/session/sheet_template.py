@@ -66,7 +66,7 @@ def _identity(trial: Trial) -> tuple[str, ...]:
 def _yaml_entry(trial: Trial, family: FamilyRubric) -> list[str]:
     bindings = family.bindings(trial.variant)
     # JSON strings are YAML strings, with every character escaped that could mean something else.
-    texts = [f"{name}: {json.dumps(text)}" for name, text in zip(TRIAL_COLUMNS, _identity(trial))]  # noqa: B905
+    texts = [f"{name}: {json.dumps(text)}" for name, text in zip(TRIAL_COLUMNS, _identity(trial), strict=True)]
     texts[TRIAL_COLUMNS.index("scene_seed")] = f"scene_seed: {trial.scene_seed}"
     lines = [f"- {texts[0]}", *(f"  {text}" for text in texts[1:])]
     if family.observe:

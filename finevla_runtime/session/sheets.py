@@ -182,7 +182,7 @@ def _csv_rows(text: str, source: str) -> list[_Row]:
             elif any(cell.strip() for cell in cells):
                 if len(cells) != len(columns):
                     raise SetupError("FV-SHT-002", f"{place}: {len(cells)} cells, wanted {len(columns)}.")
-                rows.append(_Row(dict(zip(columns, cells)), place))  # noqa: B905 - lengths were just compared
+                rows.append(_Row(dict(zip(columns, cells, strict=True)), place))
     except csv.Error as error:
         raise SetupError("FV-SHT-001", f"{source}:{reader.line_num}: not CSV: {error}.") from error
     if not columns:
