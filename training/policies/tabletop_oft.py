@@ -191,7 +191,8 @@ class WristView(nn.Module):
         self.stem = nn.Conv2d(3, 96, 8, stride=8)
         self.film = FiLM(config.width, 96)
         self.halve = nn.Conv2d(96, config.width, 4, stride=2)
-        self.position = nn.Parameter(torch.randn(9, config.width) * 0.02)
+        side = (config.wrist_px // 8 - 4) // 2 + 1
+        self.position = nn.Parameter(torch.randn(side * side, config.width) * 0.02)
 
     def forward(self, frames: Tensor, sentence: Tensor) -> Tensor:
         """Return float[B, 9, width] for frames float[B, 3, 64, 64] in 0..1."""
