@@ -32,7 +32,7 @@ add_backports() {
   local mirror keyring
   mirror="$( { grep -hE '^URIs:' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1 | awk '{print $2}'
                grep -hE '^deb .*bookworm( |$)' /etc/apt/sources.list 2>/dev/null | head -1 | sed -E 's/\[[^]]*\] *//' | awk '{print $2}'
-             } | head -1)"
+             } | head -1 || true)"  # A machine has one of the two files; grep fails on the other.
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} bookworm-backports main" \
     > /etc/apt/sources.list.d/finevla-backports.list
