@@ -79,4 +79,5 @@ def _claim(experiment: Experiment) -> None:
                 f"{mine['setting']!r} has now; choose another --out.",
             )
         return
+    experiment.out.mkdir(parents=True, exist_ok=True)
     write_durably(path, (json.dumps(mine, indent=1) + "\n").encode())
