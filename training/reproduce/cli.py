@@ -38,6 +38,7 @@ class TabletopOptions:
 def _tabletop(argv: Sequence[str]) -> int:
     """Train and evaluate seven FG:Raw ratios on the tabletop suite and report the mixing curve."""
     options = parse(TabletopOptions, argv, prog="finevla reproduce tabletop")
+    from training.reproduce.page import write_mixing_report
     from training.reproduce.plan import Experiment, find_setting
     from training.reproduce.runner import run_experiment
 
@@ -50,6 +51,9 @@ def _tabletop(argv: Sequence[str]) -> int:
         device=options.device,
     )
     run_experiment(experiment, _report)
+    page, text = write_mixing_report(experiment)
+    sys.stdout.write(f"{text.read_text(encoding='utf-8')}\n{page}\n{text}\n")
+    sys.stdout.write(f"next: finevla compare {experiment.out}/eval/oft-1-1 {experiment.out}/eval/oft-raw\n")
     return 0
 
 
