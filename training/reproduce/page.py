@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +137,6 @@ def _control(one: FrameworkFigures) -> tuple[Mark, ...]:
 def render(view: MixingView) -> str:
     """Return the page; every text is escaped, the page loads nothing and runs nothing."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
-
-    def cell(text: str) -> Markup:
-        return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
 
     folders = [Path(__file__).parent, Path(core_page.__file__).parent]
     environment = Environment(
@@ -151,7 +146,6 @@ def render(view: MixingView) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = cell
     return environment.get_template("mixing.html.j2").render(view=view)
 
 

@@ -49,7 +49,7 @@ def success_table(frameworks: Sequence[FrameworkFigures]) -> Table:
     """Return the table in the shape of the paper's Table 4: success rate by ratio."""
     columns = [(one, kind) for one in frameworks for kind in KINDS]
     values = [[_kind(one, ratio.name, kind) for one, kind in columns] for ratio in RATIOS]
-    best = [max((row[i].success for row in values if row[i]), default=None) for i in range(len(columns))]
+    best = [max((item.success for row in values if (item := row[i])), default=None) for i in range(len(columns))]
     rows = []
     for ratio, row in zip(RATIOS, values, strict=True):
         cells = [
@@ -62,8 +62,8 @@ def success_table(frameworks: Sequence[FrameworkFigures]) -> Table:
     head = ("FG:Raw", *(f"{one.framework.upper()}, {KIND_NAMES[kind]} text" for one, kind in columns))
     return Table(
         "Success rate (Table 4 of the paper in miniature)",
-        "Mean over the seven in-distribution families, with the 95 % Wilson interval of the pooled trials. Under raw text "
-        "success is the goal alone; under fine-grained text it must be reached as told. Best value per column in bold.",
+        "Mean over the seven in-distribution families, with the 95 % Wilson interval of the pooled trials. Under raw "
+        "text success is the goal alone; under fine-grained text it must be reached as told. Best value per column in bold.",
         head,
         tuple(rows),
     )
@@ -87,8 +87,8 @@ def score_table(one: FrameworkFigures, kind: InstructionKind) -> Table:
         rows.append((name, *cells))
     return Table(
         f"{one.framework.upper()} under {KIND_NAMES[kind]} instructions: scores (Table 5 of the paper in miniature)",
-        "Mean trial score 0–100 by ordered subgoals. Avg (ID) is the plain mean of the in-distribution families with its "
-        "95 % interval over scenes, Avg (All) includes the out-of-distribution probe.",
+        "Mean trial score 0–100 by ordered subgoals. Avg (ID) is the plain mean of the in-distribution families with "
+        "its 95 % interval over scenes, Avg (All) includes the out-of-distribution probe.",
         ("FG:Raw", *one.titles, "Avg (ID)", "Avg (All)"),
         tuple(rows),
     )
@@ -136,8 +136,8 @@ def contrast_table(one: FrameworkFigures) -> Table:
             )
     return Table(
         f"{one.framework.upper()}: paired differences of Avg (ID)",
-        "Same scenes, same instructions; two-sided sign-flip test over scenes, p adjusted after Holm within each kind of "
-        "instruction. The contrasts were fixed before the runs: every ratio against Raw-only, and 1:1 against FG-only.",
+        "Same scenes, same instructions; two-sided sign-flip test over scenes, p adjusted after Holm within each kind "
+        "of instruction. The contrasts were fixed before the runs: every ratio against Raw-only, and 1:1 against FG-only.",
         ("text", "contrast", "difference", "95 % interval", "scenes", "p", "p Holm"),
         tuple(rows),
     )
