@@ -63,7 +63,8 @@ def success_table(frameworks: Sequence[FrameworkFigures]) -> Table:
     return Table(
         "Success rate (Table 4 of the paper in miniature)",
         "Mean over the seven in-distribution families, with the 95 % Wilson interval of the pooled trials. Under raw "
-        "text success is the goal alone; under fine-grained text it must be reached as told. Best value per column in bold.",
+        "text success is the goal alone; under fine-grained text it must be reached as told. Best value of a column in "
+        "bold.",
         head,
         tuple(rows),
     )
@@ -137,7 +138,8 @@ def contrast_table(one: FrameworkFigures) -> Table:
     return Table(
         f"{one.framework.upper()}: paired differences of Avg (ID)",
         "Same scenes, same instructions; two-sided sign-flip test over scenes, p adjusted after Holm within each kind "
-        "of instruction. The contrasts were fixed before the runs: every ratio against Raw-only, and 1:1 against FG-only.",
+        "of instruction. The contrasts were fixed before the runs: every ratio against Raw-only, and "
+        "1:1 against FG-only.",
         ("text", "contrast", "difference", "95 % interval", "scenes", "p", "p Holm"),
         tuple(rows),
     )
