@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.rubric import Rubric
@@ -55,13 +55,21 @@ class Contrast:
 
     Attributes:
         first, second: names of the ratios.
-        comparison: paired difference and exact test of Avg (ID).
+        measure: what is compared: ``Avg (ID)`` under fine-grained text, ``success rate`` in percent under raw text,
+            where the subgoals would count a level that was not asked for.
+        difference, interval: first minus second, points.
+        scenes: independent units.
+        p: exact two-sided sign-flip p over scenes.
         p_holm: p adjusted over the contrasts of the same framework and kind.
     """
 
     first: str
     second: str
-    comparison: Comparison
+    measure: str
+    difference: float
+    interval: Interval
+    scenes: int
+    p: float
     p_holm: float
 
 
@@ -86,23 +94,18 @@ class FrameworkFigures:
         """Return the ratios that have not been evaluated."""
         return tuple(ratio.name for ratio in RATIOS if ratio.name not in self.arms)
 
-    def curve(self, kind: InstructionKind) -> tuple[tuple[float, Average], ...]:
-        """Return (FG share, Avg (ID)) of the evaluated ratios, ascending."""
-        shares = {ratio.name: ratio.fg_share for ratio in RATIOS}
-        return tuple((shares[name], arm[kind].avg_id) for name, arm in self.arms.items())
-
     def finding(self, kind: InstructionKind) -> str:
         """Say in words what the planned contrasts of 1:1 allow; the best of seven is never tested after the fact."""
-        means = {n: arm[kind].avg_id.mean for n, arm in self.arms.items() if arm[kind].avg_id.mean is not None}
-        if self.missing or len(means) != len(RATIOS):
-            return f"incomplete: {', '.join(self.missing) or 'trials'} missing."
-        best = max(means, key=lambda name: means[name] or 0.0)
+        if self.missing:
+            return f"incomplete: {', '.join(self.missing)} missing."
+        rates = {name: arm[kind].success for name, arm in self.arms.items()}
+        best = max(rates, key=lambda name: rates[name])
         tested = {(c.first, c.second): c for c in self.contrasts[kind]}
         words = [
             _verdict(tested[CENTRE, BASE], "Raw-only"),
             _verdict(tested[CENTRE, END], "FG-only"),
         ]
-        above = [(tested[CENTRE, other].comparison.primary.difference or 0.0) > 0 for other in (BASE, END)]
+        above = [tested[CENTRE, other].difference > 0 for other in (BASE, END)]
         significant = [tested[CENTRE, other].p_holm < 0.05 for other in (BASE, END)]
         if all(above) and all(significant):
             shape = "The inverted U of the paper appears."
@@ -110,14 +113,17 @@ class FrameworkFigures:
             shape = "The order is that of an inverted U, but the trials do not separate all of it from chance."
         else:
             shape = "The inverted U of the paper does not appear."
-        return f"Highest Avg (ID): {best} ({means[best]:.1f}). 1:1 is {words[0]} and {words[1]}. {shape}"
+        measure = tested[CENTRE, BASE].measure
+        return (
+            f"Highest success rate: {best} ({100 * rates[best]:.1f} %). "
+            f"In {measure}, 1:1 is {words[0]} and {words[1]}. {shape}"
+        )
 
 
 def _verdict(contrast: Contrast, other: str) -> str:
-    primary = contrast.comparison.primary
     return (
-        f"{primary.difference or 0.0:+.1f} points against {other} (95 % interval {primary.interval.low:+.1f} to "
-        f"{primary.interval.high:+.1f}, Holm p {contrast.p_holm:.2g})"
+        f"{contrast.difference:+.1f} points against {other} (95 % interval {contrast.interval.low:+.1f} to "
+        f"{contrast.interval.high:+.1f}, Holm p {contrast.p_holm:.2g})"
     )
 
 
@@ -162,7 +168,21 @@ def _contrasts(runs: Mapping[str, tuple[Arm, Run]], kind: InstructionKind) -> tu
     for first, second in wanted:
         if first in runs and second in runs:
             (arm_a, run_a), (arm_b, run_b) = runs[first], runs[second]
-            labels = (arm_a.label, arm_b.label)
-            found.append((first, second, compare_policies(run_a, run_b, kind, policies=labels)))
-    adjusted = holm([comparison.primary.test.p for _, _, comparison in found])
-    return tuple(Contrast(a, b, c, p) for (a, b, c), p in zip(found, adjusted, strict=True))
+            comparison = compare_policies(run_a, run_b, kind, policies=(arm_a.label, arm_b.label))
+            found.append(_contrast(first, second, comparison))
+    adjusted = holm([contrast.p for contrast in found])
+    return tuple(replace(contrast, p_holm=p) for contrast, p in zip(found, adjusted, strict=True))
+
+
+def _contrast(first: str, second: str, comparison: Comparison) -> Contrast:
+    """Return the planned contrast: Avg (ID) where the text says how, the success rate where it does not."""
+    primary = comparison.primary
+    if comparison.kind is FINE:
+        difference = primary.difference or 0.0
+        return Contrast(
+            first, second, "Avg (ID)", difference, primary.interval, primary.scenes, primary.test.p, primary.test.p
+        )
+    rate = next(item for item in comparison.rates if item.name == "success")
+    interval = Interval(100 * rate.interval.low, 100 * rate.interval.high)
+    difference = 100 * (rate.first - rate.second) / rate.trials
+    return Contrast(first, second, "success rate", difference, interval, primary.scenes, rate.test.p, rate.test.p)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finevla_runtime.contracts.clock import wall_clock_utc
+from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.evidence.intervals import Interval
 from finevla_runtime.paths import RUBRICS
@@ -35,7 +36,7 @@ class MixingView:
     Attributes:
         experiment: plan and budgets.
         findings: one sentence per framework and kind of instruction.
-        curve: chart of Avg (ID) by ratio.
+        curve: chart of the success rate by ratio.
         control: chart of the mean steering index by ratio.
         legend, control_legend: their legends.
         tables: all tables.
@@ -69,7 +70,7 @@ def write_mixing_report(experiment: Experiment) -> tuple[Path, Path]:
 def make_view(experiment: Experiment, frameworks: Sequence[FrameworkFigures]) -> MixingView:
     """Work out everything that the page says."""
     ticks = [ratio.name for ratio in RATIOS]
-    curves = [(one, kind, _curve(one, kind is FINE)) for one in frameworks for kind in KINDS]
+    curves = [(one, kind, _curve(one, kind)) for one in frameworks for kind in KINDS]
     steer = [(one, _control(one)) for one in frameworks]
     setting = experiment.setting
     facts = {
@@ -89,8 +90,8 @@ def make_view(experiment: Experiment, frameworks: Sequence[FrameworkFigures]) ->
             ticks,
             [Series(_name(one, KIND_NAMES[kind]), marks) for one, kind, marks in curves],
             (0.0, 100.0),
-            "Avg (ID), 0–100",
-            "Mean score by FG:Raw ratio with 95 % intervals",
+            "success rate, %",
+            "Success rate by FG:Raw ratio with 95 % intervals",
         ),
         control=curve_chart(
             ticks,
@@ -115,12 +116,15 @@ def _name(one: FrameworkFigures, what: str) -> str:
     return f"{one.framework.upper()}, {what}"
 
 
-def _curve(one: FrameworkFigures, fine: bool) -> tuple[Mark, ...]:
-    kind = KINDS[0] if fine else KINDS[1]
+def _curve(one: FrameworkFigures, kind: InstructionKind) -> tuple[Mark, ...]:
     marks = []
     for ratio in RATIOS:
         arm = one.arms.get(ratio.name, {}).get(kind)
-        marks.append(Mark(arm.avg_id.mean, arm.avg_id.interval) if arm else Mark(None, Interval(0.0, 100.0)))
+        if arm is None:
+            marks.append(Mark(None, Interval(0.0, 100.0)))
+        else:
+            low, high = arm.success_interval.low, arm.success_interval.high
+            marks.append(Mark(100 * arm.success, Interval(100 * low, 100 * high)))
     return tuple(marks)
 
 

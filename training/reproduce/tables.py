@@ -9,7 +9,7 @@ from finevla_runtime.bundle import load_bundle
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.report.wording import DASH, KIND_NAMES, percent, percent_range, plain, points, points_range
 from finevla_runtime.report.wording import index as write_index
-from training.reproduce.figures import FINE, KINDS, FrameworkFigures, KindFigures
+from training.reproduce.figures import FINE, KINDS, RAW, FrameworkFigures, KindFigures
 from training.reproduce.plan import RATIOS, Experiment
 
 
@@ -40,8 +40,7 @@ def all_tables(frameworks: Sequence[FrameworkFigures]) -> tuple[Table, ...]:
     """Return every table of the report in reading order."""
     tables = [success_table(frameworks)]
     for one in frameworks:
-        tables += [score_table(one, kind) for kind in KINDS]
-        tables += [steering_table(one), contrast_table(one)]
+        tables += [score_table(one), steering_table(one), raw_table(one), contrast_table(one)]
     return tuple(tables)
 
 
@@ -70,9 +69,9 @@ def success_table(frameworks: Sequence[FrameworkFigures]) -> Table:
     )
 
 
-def score_table(one: FrameworkFigures, kind: InstructionKind) -> Table:
+def score_table(one: FrameworkFigures) -> Table:
     """Return the table in the shape of the paper's Table 5: scores by ratio and family."""
-    found = {ratio.name: _kind(one, ratio.name, kind) for ratio in RATIOS}
+    found = {ratio.name: _kind(one, ratio.name, FINE) for ratio in RATIOS}
     values = {name: _scores(item) for name, item in found.items()}
     width = len(one.titles) + 2
     known = [[row[i] for row in values.values() if row and row[i] is not None] for i in range(width)]
@@ -87,7 +86,7 @@ def score_table(one: FrameworkFigures, kind: InstructionKind) -> Table:
         cells[-2] += f" ({points_range(item.avg_id.interval)})"
         rows.append((name, *cells))
     return Table(
-        f"{one.framework.upper()} under {KIND_NAMES[kind]} instructions: scores (Table 5 of the paper in miniature)",
+        f"{one.framework.upper()} under fine-grained instructions: scores (Table 5 of the paper in miniature)",
         "Mean trial score 0–100 by ordered subgoals. Avg (ID) is the plain mean of the in-distribution families with "
         "its 95 % interval over scenes, Avg (All) includes the out-of-distribution probe.",
         ("FG:Raw", *one.titles, "Avg (ID)", "Avg (All)"),
@@ -116,31 +115,45 @@ def steering_table(one: FrameworkFigures) -> Table:
     )
 
 
+def raw_table(one: FrameworkFigures) -> Table:
+    """Return the success rate of every family under raw text, and whether the words nevertheless steer."""
+    rows = []
+    for ratio in RATIOS:
+        item = _kind(one, ratio.name, RAW)
+        if item is not None:
+            cells = [f"{cell.successes}/{cell.trials}" for cell in item.cells]
+            rows.append((ratio.name, *cells, percent(item.success), write_index(item.pooled.index)))
+    return Table(
+        f"{one.framework.upper()} under raw instructions: goals reached",
+        "The goal alone counts, in whichever way. J under raw text is near 0 by construction: the text names no level.",
+        ("FG:Raw", *one.titles, "mean (ID)", "mean J"),
+        tuple(rows),
+    )
+
+
 def contrast_table(one: FrameworkFigures) -> Table:
     """Return the paired tests."""
     rows = []
     for kind in KINDS:
         for c in one.contrasts[kind]:
-            primary = c.comparison.primary
-            if primary.difference is None:
-                continue
             rows.append(
                 (
                     KIND_NAMES[kind],
                     f"{c.first} − {c.second}",
-                    f"{primary.difference:+.1f}",
-                    f"{primary.interval.low:+.1f} to {primary.interval.high:+.1f}",
-                    str(primary.scenes),
-                    f"{primary.test.p:.2g}",
+                    c.measure,
+                    f"{c.difference:+.1f}",
+                    f"{c.interval.low:+.1f} to {c.interval.high:+.1f}",
+                    str(c.scenes),
+                    f"{c.p:.2g}",
                     f"{c.p_holm:.2g}",
                 )
             )
     return Table(
-        f"{one.framework.upper()}: paired differences of Avg (ID)",
+        f"{one.framework.upper()}: paired differences",
         "Same scenes, same instructions; two-sided sign-flip test over scenes, p adjusted after Holm within each kind "
         "of instruction. The contrasts were fixed before the runs: every ratio against Raw-only, and "
         "1:1 against FG-only.",
-        ("text", "contrast", "difference", "95 % interval", "scenes", "p", "p Holm"),
+        ("text", "contrast", "measure", "difference", "95 % interval", "scenes", "p", "p Holm"),
         tuple(rows),
     )
 

@@ -32,7 +32,7 @@ def make_experiment(out: Path, frameworks: tuple[str, ...] = ("oft",)) -> Experi
     return Experiment(out, find_setting("smoke"), frameworks, out / "demos", 1, "cpu")
 
 
-def finish_arm(experiment: Experiment, arm: Arm, policy: FakePolicy, scenes: int = 12) -> None:
+def finish_arm(experiment: Experiment, arm: Arm, policy: FakePolicy, scenes: int = 8) -> None:
     """Leave behind what training, export and evaluation of one arm leave behind."""
     spec = replace(load_bundle(DEFAULT_BUNDLE).spec, framework=arm.framework, fg_share=arm.ratio.fg_share)
     told = {
@@ -51,7 +51,7 @@ def finish_arm(experiment: Experiment, arm: Arm, policy: FakePolicy, scenes: int
 
 
 def finish_all(
-    experiment: Experiment, policies: Mapping[str, FakePolicy], skip: Sequence[str] = (), scenes: int = 12
+    experiment: Experiment, policies: Mapping[str, FakePolicy], skip: Sequence[str] = (), scenes: int = 8
 ) -> None:
     for arm in experiment.arms():
         if arm.ratio.name not in skip:
