@@ -58,6 +58,10 @@ class Backbone(nn.Module):
         self.patchify = nn.ModuleList(Patchify(grid, rule) for grid in self.grids)
         self.constants = nn.ModuleList(VisionConstants(grid, side) for grid in self.grids)
         self.rope_index = RopeIndex(self.grids)
+        words = cast(Any, model).get_output_embeddings()
+        if words is not None and words.weight is not cast(Any, model).get_input_embeddings().weight:
+            # A policy reads hidden states, never word scores: an untied output layer gets no gradient.
+            words.requires_grad_(False)
 
     @property
     def image_tokens(self) -> int:
