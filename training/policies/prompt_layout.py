@@ -19,7 +19,7 @@ from training.policies.image_patches import ImageGrid
 FRAMEWORKS = ("oft", "gr00t")
 IMAGE_PAD = "<|image_pad|>"
 PAD = "<|endoftext|>"
-ACTION_TOKEN = "🔍"
+ACTION_SIGN = "🔍"
 # Room for the longest fine-grained instructions, about 300 tokens.
 INSTRUCTION_TOKENS = 320
 # Stands for the instruction while the chat template is applied; templates may trim or wrap it.
@@ -66,9 +66,9 @@ def read_special_ids(tokenizer_json: str) -> SpecialIds:
         if found is None:
             raise SetupError("FV-POL-011", f"the tokenizer lacks {token}; it is not a Qwen vision-language tokenizer.")
         ids.append(int(found))
-    action = tokenizer.encode(ACTION_TOKEN, add_special_tokens=False).ids
+    action = tokenizer.encode(ACTION_SIGN, add_special_tokens=False).ids
     if not action:
-        raise SetupError("FV-POL-011", f"the tokenizer gives no id for the action token {ACTION_TOKEN}.")
+        raise SetupError("FV-POL-011", f"the tokenizer gives no id for the action token {ACTION_SIGN}.")
     return SpecialIds(ids[0], ids[1], int(action[0]))
 
 
@@ -122,7 +122,7 @@ def instruction_text(framework: str, chunk_rows: int, state: bool) -> str:
         raise unknown_name("FV-POL-013", "framework", framework, FRAMEWORKS)
     if framework == "gr00t":
         return STAND_IN
-    asked = f" Please predict the next {chunk_rows} robot actions: <action>{ACTION_TOKEN * chunk_rows}<action>."
+    asked = f" Please predict the next {chunk_rows} robot actions: <action>{ACTION_SIGN * chunk_rows}<action>."
     return STAND_IN + (STATE_STAND_IN if state else "") + asked
 
 
