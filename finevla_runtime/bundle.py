@@ -67,13 +67,13 @@ def write_bundle(
     Args:
         path: folder; an older bundle there is replaced.
         spec: the policy's contract.
-        graphs: graph name -> ONNX bytes, or an ONNX file to copy.
+        graphs: graph name -> ONNX bytes, or an ONNX file; files are linked or copied, not read.
         tokenizer_json: text of ``tokenizer.json``.
         parity: golden batch.
         provenance: recipe, seed, data hash and the like.
         plan: how the graphs together make one answer.
-        extra_files: name below ``graphs/`` (weights that ONNX files name), ``weights/`` or ``programs/`` -> file to
-            copy. ONNX allows external weights beside or below the graph only, never above it.
+        extra_files: name below ``graphs/`` (weights that ONNX files name), ``weights/`` or ``programs/`` -> file.
+            ONNX allows external weights beside or below the graph only, never above it.
 
     Raises:
         SetupError: FV-BUN-006 when ``path`` holds something that is not a bundle, FV-BUN-011 for an impossible plan,

@@ -32,7 +32,8 @@ def write_folder(path: Path, files: Mapping[str, Content], kept: Collection[str]
 
     Args:
         path: the folder.
-        files: name inside the folder -> its bytes, or the file to copy.
+        files: name inside the folder -> its bytes, or a file. Files are linked where the file system allows it, so
+            that weights need no second place on the disk: whoever made them must not write to them again.
         kept: names of files of the old folder that stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def write_folder(path: Path, files: Mapping[str, Content], kept: Collection[str]
             if isinstance(content, bytes):
                 target.write_bytes(content)
             else:
-                shutil.copyfile(content, target)
+                _link_or_copy(content, target)
         for name in kept:
             shutil.copy2(path / name, staged / name)
         staged.chmod(0o755)
@@ -100,6 +101,13 @@ def _compare(target: Path, got: str, digest: str) -> None:
 
 def _missing(target: Path, error: OSError) -> SetupError:
     return SetupError("FV-BUN-003", f"{target} is missing ({error.strerror}); copy the whole bundle.")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _swap(staged: Path, path: Path) -> None:

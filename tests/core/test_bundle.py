@@ -88,22 +88,15 @@ def staged(path: Path, weights: Path, buckets: tuple[int, ...] = (8, 16)) -> Bun
     parity = Parity({"tokens": np.zeros((2, 16), np.int64)}, {"actions": np.ones((2, 16, 14), np.float32)}, 1e-4, 0.5)
     graph = path.with_name("head.onnx")
     graph.write_bytes(b"head")
-    extra = {"graphs/weights.bin": weights, "programs/policy.pt2": weights}
-    return write_bundle(
-        path,
-        make_spec(),
-        {"vision": b"v", "head": graph},
-        make_tokenizer_json(),
-        parity,
-        {},
-        GraphPlan("staged", buckets, 4),
-        extra,
-    )
+    extra = {"graphs/weights.bin": weights, "programs/policy.pt2": weights_file(path.parent, 9, "policy.pt2")}
+    graphs = {"vision": b"v", "head": graph}
+    plan = GraphPlan("staged", buckets, 4)
+    return write_bundle(path, make_spec(), graphs, make_tokenizer_json(), parity, {}, plan, extra)
 
 
-def weights_file(folder: Path, size: int) -> Path:
+def weights_file(folder: Path, size: int, name: str = "source.bin") -> Path:
     """A file of ``size`` bytes that takes no room on disk."""
-    path = folder / "source.bin"
+    path = folder / name
     with path.open("wb") as file:
         file.truncate(size)
     return path
