@@ -245,7 +245,10 @@ def write_staged_bundle(
         extra["graphs/weights.json"] = _index(spans, path.with_name(f"{path.name}.json"))
     plan = GraphPlan("staged", BUCKETS, STEPS if framework == "gr00t" else 0)
     spec = staged_spec(framework)
-    return write_bundle(path, spec, graphs, str(tokenizer.to_str()), parity, {}, plan, extra)
+    bundle = write_bundle(path, spec, graphs, str(tokenizer.to_str()), parity, {}, plan, extra)
+    # The bundle holds a link; ``onnx.load`` refuses weights that have a second name.
+    shared.unlink()
+    return bundle
 
 
 def _index(spans: Mapping[str, tuple[int, np.ndarray]], path: Path) -> Path:
