@@ -1,4 +1,4 @@
-"""The L1 loss on chunks and the auxiliary terms that keep the policy from going deaf."""
+"""The head's loss on chunks and the auxiliary terms that keep the policy from going deaf."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.policies.tabletop_oft import Prediction
+from training.policies.tabletop_policy import Prediction
 from training.recipes import LossSettings
 
 # Metres to roughly unit range, so that the auxiliary position weighs like an action.
@@ -21,14 +21,12 @@ class Targets:
     """What a batch should have said.
 
     Attributes:
-        actions: float[B, rows, 14], normalised.
         target_xy: float[B, 2], metres.
         arm: float[B], 1 where the right arm acts.
         factor: int64[B], class of (family, variant).
         fine_grained: bool[B].
     """
 
-    actions: Tensor
     target_xy: Tensor
     arm: Tensor
     factor: Tensor
@@ -41,7 +39,7 @@ class Losses:
 
     Attributes:
         total: what is minimised.
-        per_sample: float[B], unweighted L1 of the chunks, for the log.
+        per_sample: float[B], unweighted error of the chunks (L1, or squared velocity error), for the log.
         target_xy_m: mean error of the decoder's position reading on fine-grained samples, metres.
         arm_right, factor_right: shares of fine-grained samples whose auxiliary reading is right.
     """
@@ -72,7 +70,7 @@ def merged(parts: Sequence[Losses]) -> Losses:
 
 def losses(said: Prediction, wanted: Targets, settings: LossSettings) -> Losses:
     """Compare a prediction with its targets."""
-    error = (said.actions - wanted.actions).abs().mean(dim=2)
+    error = said.error
     rows = torch.linspace(1.0, settings.late_rows, error.shape[1], device=error.device)
     action = (error * rows).mean() / rows.mean()
     weight = torch.where(wanted.fine_grained, 1.0, settings.raw_aux).to(error.dtype)

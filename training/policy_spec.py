@@ -45,7 +45,7 @@ def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodimen
         name=recipe.name,
         version=VERSION,
         embodiment=embodiment.name,
-        framework="oft",
+        framework=recipe.framework,
         cameras=tuple(CameraSpec(n, sizes[n].height, sizes[n].width) for n in recipe.cameras),
         action=embodiment.action_space,
         layout="project",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.clock import Clock, elapsed_s
-from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.processing.normalise import normalise
 from finevla_runtime.processing.prompt import Prompt, load_tokenizer
@@ -25,12 +25,16 @@ from training.choice import ChoiceCheck, FamilyCheck
 from training.data.mixture import Draw, Mixture, token_rows
 from training.data.tabletop_dataset import IntArray, TabletopDataset, acting_arms, choice_frames
 from training.losses import Losses, Targets, losses, merged
-from training.policies.tabletop_oft import TabletopOFT, TabletopOFTConfig
+from training.policies.tabletop_backbone import TabletopConfig
+from training.policies.tabletop_gr00t import TabletopGR00T
+from training.policies.tabletop_oft import TabletopOFT
+from training.policies.tabletop_policy import TabletopPolicy
 from training.recipes import Recipe
 from training.tokenizer import vocabulary_size
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.jsonl"
+POLICIES: dict[str, type[TabletopPolicy]] = {"oft": TabletopOFT, "gr00t": TabletopGR00T}
 Report = Callable[[str], None]
 
 
@@ -154,14 +158,14 @@ class Trainer:
         """
         started, begun_s = self._clock.now_ns(), self.progress.trained_s
         saved_s = begun_s
-        window = _Window(self.dataset)
+        window = _Window(self.dataset, self.recipe.framework)
         while self._share_done() < 1 and not self._stopping:
             draw = self.mixture.draw(self.progress.step)
             window.add(draw, self._train_step(draw))
             self._count(draw, begun_s + elapsed_s(self._clock, started))
             if self.progress.step % self._cadence.log_steps == 0:
                 self._log({**window.summary(), "lr": self._learning_rate()})
-                window = _Window(self.dataset)
+                window = _Window(self.dataset, self.recipe.framework)
             if self.progress.step % self._cadence.check_steps == 0:
                 self._log_check(self.check())
             if self.progress.trained_s - saved_s > self._cadence.save_s:
@@ -193,7 +197,8 @@ class Trainer:
 
     def _act(self, frames: IntArray, tokens: IntArray) -> FloatArray:
         with torch.inference_mode():
-            rows = self.model.act(*self._views(frames), torch.from_numpy(tokens).to(self._device))
+            noise = (n.to(self._device) for n in self.model.noise(len(frames), self.recipe.seed))
+            rows = self.model.act(*self._views(frames), torch.from_numpy(tokens).to(self._device), *noise)
         return np.asarray(rows.float().cpu().numpy(), dtype=np.float32)
 
     def _views(self, frames: IntArray) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,7 +221,7 @@ class Trainer:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        parts = list(self._pool.map(self._gradients, draw.parts(self._shards)))
+        parts = list(self._pool.map(self._gradients, enumerate(draw.parts(self._shards))))
         found = merged([part[0] for part in parts])
         if not torch.isfinite(found.total):
             raise self._not_finite(draw, found)
@@ -229,17 +234,20 @@ class Trainer:
         self._average()
         return found
 
-    def _gradients(self, draw: Draw) -> tuple[Losses, tuple[Tensor, ...]]:
+    def _gradients(self, part: tuple[int, Draw]) -> tuple[Losses, tuple[Tensor, ...]]:
         """Return the losses of a part of the batch and the gradient of every parameter."""
-        tokens = torch.from_numpy(draw.tokens).to(self._device)
-        said = self.model(*self._views(draw.frames), tokens, torch.from_numpy(draw.gain).to(self._device))
+        number, draw = part
+        tokens, gain = (torch.from_numpy(array).to(self._device) for array in (draw.tokens, draw.gain))
+        rows = self._labels[self.dataset.chunk_rows(draw.frames, self.recipe.chunk_rows)]
+        actions = torch.from_numpy(rows).to(self._device)
+        seed = int(np.random.default_rng([self.recipe.seed, self.progress.step, number]).integers(2**62))
+        said = self.model(self._views(draw.frames), tokens, gain, actions, seed)
         found = losses(said, self._targets(draw), self.recipe.loss)
         return found.detached(), torch.autograd.grad(found.total, tuple(self.model.parameters()))
 
     def _targets(self, draw: Draw) -> Targets:
         episodes = self.dataset.frame_episode[draw.frames]
-        actions = self._labels[self.dataset.chunk_rows(draw.frames, self.recipe.chunk_rows)]
-        arrays = (actions, self._xy[episodes], self._arms[episodes], self._factor[episodes], draw.fine_grained)
+        arrays = (self._xy[episodes], self._arms[episodes], self._factor[episodes], draw.fine_grained)
         return Targets(*(torch.from_numpy(array).to(self._device) for array in arrays))
 
     @torch.no_grad()
@@ -299,10 +307,12 @@ def _without_budget(recipe: str) -> dict[str, object]:
     return {key: value for key, value in settings.items() if key not in ("minutes", "steps")}
 
 
-def build_policy(recipe: Recipe, vocabulary: int, factors: int, spec: PolicySpec) -> TabletopOFT:
-    """Return the network of a recipe with fresh weights."""
-    return TabletopOFT(
-        TabletopOFTConfig(
+def build_policy(recipe: Recipe, vocabulary: int, factors: int, spec: PolicySpec) -> TabletopPolicy:
+    """Return the network of a recipe with fresh weights (FV-TRN-008 for an unknown framework)."""
+    if recipe.framework not in POLICIES:
+        raise unknown_name("FV-TRN-008", "framework", recipe.framework, POLICIES)
+    return POLICIES[recipe.framework](
+        TabletopConfig(
             vocabulary=vocabulary,
             max_tokens=recipe.max_tokens,
             chunk_rows=recipe.chunk_rows,
@@ -320,8 +330,9 @@ def build_policy(recipe: Recipe, vocabulary: int, factors: int, spec: PolicySpec
 class _Window:
     """Means between two lines of the log."""
 
-    def __init__(self, dataset: TabletopDataset) -> None:
+    def __init__(self, dataset: TabletopDataset, framework: str) -> None:
         self._dataset = dataset
+        self._error = {"oft": "l1", "gr00t": "flow"}[framework]
         self._by_family: dict[str, list[float]] = defaultdict(list)
         self._terms: dict[str, list[float]] = defaultdict(list)
 
@@ -330,14 +341,13 @@ class _Window:
         for frame, value in zip(draw.frames, values, strict=True):
             note = self._dataset.episodes[self._dataset.frame_episode[frame]].note
             self._by_family[note.family].append(float(value))
-        self._terms["l1"].append(float(values.mean()))
+        self._terms[self._error].append(float(values.mean()))
         self._terms["total"].append(float(found.total.detach()))
         self._terms["target_cm"].append(100 * float(found.target_xy_m))
         self._terms["arm_right"].append(float(found.arm_right))
         self._terms["factor_right"].append(float(found.factor_right))
 
     def summary(self) -> dict[str, object]:
-        return {
-            **{name: round(float(np.mean(values)), 4) for name, values in self._terms.items()},
-            "l1_by_family": {name: round(float(np.mean(v)), 4) for name, v in sorted(self._by_family.items())},
-        }
+        families = {name: round(float(np.mean(values)), 4) for name, values in sorted(self._by_family.items())}
+        terms = {name: round(float(np.mean(values)), 4) for name, values in self._terms.items()}
+        return {**terms, f"{self._error}_by_family": families}

@@ -66,6 +66,22 @@ def test_a_small_dataset_is_learnt_and_the_choice_on_a_new_scene_is_right(tmp_pa
     assert lines[-1]["choice"] == {"colour": 1.0}
 
 
+def test_flow_matching_learns_exports_and_answers_as_its_noise_says(tmp_path: Path) -> None:
+    easy = write_dataset(tmp_path / "easy", swap=False)
+    recipe = replace(TINY, name="tabletop-gr00t", framework="gr00t", steps=150)
+    checkpoint = run(recipe, easy, tmp_path, tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    losses = [line["flow"] for line in lines if "flow" in line]
+    assert losses[-1] < 0.6 * losses[0]
+    assert lines[-1]["choice"] == {"colour": 1.0}
+    exported = export_bundle(checkpoint, tmp_path / "bundle")
+    graph, parity = exported.bundle.graphs["policy"].read_bytes(), exported.bundle.parity
+    assert exported.bundle.spec.framework == "gr00t"
+    shifted = {**parity.inputs, "noise": np.asarray(parity.inputs["noise"]) + np.float32(0.5)}
+    assert np.array_equal(run_graph(graph, dict(parity.inputs)), run_graph(graph, dict(parity.inputs)))
+    assert np.abs(run_graph(graph, shifted) - parity.outputs["actions"]).max() > 1e-2
+
+
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(
     demos: Path, cache: Path, trained: Path, tmp_path: Path
 ) -> None:

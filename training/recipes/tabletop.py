@@ -34,6 +34,7 @@ class Recipe:
 
     Attributes:
         name: recipe and policy name.
+        framework: ``oft`` (regression head) or ``gr00t`` (flow matching).
         cameras: views in model order.
         frame_stride: control steps between frames used.
         chunk_rows, execution_rows: predicted rows, and rows the card recommends to execute per query.
@@ -49,6 +50,7 @@ class Recipe:
     """
 
     name: str = "tabletop-oft"
+    framework: str = "oft"
     cameras: tuple[str, ...] = ("cam_high", "cam_left_wrist", "cam_right_wrist")
     frame_stride: int = 2
     chunk_rows: int = 16
@@ -76,7 +78,10 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-RECIPES: dict[str, Recipe] = {"tabletop-oft": Recipe()}
+RECIPES: dict[str, Recipe] = {
+    "tabletop-oft": Recipe(),
+    "tabletop-gr00t": Recipe(name="tabletop-gr00t", framework="gr00t"),
+}
 
 
 def find_recipe(name: str) -> Recipe:
