@@ -10,13 +10,15 @@ from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.policy import CameraSpec, PolicySpec, PromptSpec
 from finevla_runtime.processing.normalise import fit_normalisation
 from finevla_runtime.recording.dataset_format import DatasetFormat
-from training.recipes import Recipe
+from training.recipes.tabletop import TabletopRecipe
 from training.tokenizer import PAD_ID
 
 VERSION = "1.0"
 
 
-def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodiment, targets: FloatArray) -> PolicySpec:
+def fit_policy_spec(
+    recipe: TabletopRecipe, source: DatasetFormat, embodiment: Embodiment, targets: FloatArray
+) -> PolicySpec:
     """Build the contract of a policy before it is trained.
 
     Joints are scaled by their 1st and 99th percentile without clipping, so that rare reaches stay reachable;
