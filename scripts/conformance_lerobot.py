@@ -76,7 +76,12 @@ def write(folder: Path) -> None:
             names = ["height", "width", "channels"]
             features[camera.feature] = {"dtype": "video" if videos else "image", "shape": shape, "names": names}
         dataset = LeRobotDataset.create(
-            "finevla/conformance", 10, features, root=folder / name, robot_type="cobot_magic_sim", use_videos=videos,
+            "finevla/conformance",
+            10,
+            features,
+            root=folder / name,
+            robot_type="cobot_magic_sim",
+            use_videos=videos,
             vcodec="h264",
         )
         for episode in conformance_episodes():

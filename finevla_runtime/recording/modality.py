@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from finevla_runtime.contracts.action import JOINT_NAMES
 from finevla_runtime.contracts.errors import SetupError, unknown_name
@@ -71,7 +70,9 @@ def read_modality(dataset: Dataset, language: str = "") -> Modality:
     groups = {name: value(root, name, dict, where) for name in ("state", "action")}
     dialect = _dialect(groups, where)
     slots = {
-        name: read_slots(group, {"state": STATE, "action": ACTION}[name] if dialect == GR00T else "", f"{where} ({name})")
+        name: read_slots(
+            group, {"state": STATE, "action": ACTION}[name] if dialect == GR00T else "", f"{where} ({name})"
+        )
         for name, group in groups.items()
     }
     for name, found in slots.items():
@@ -87,7 +88,8 @@ def read_modality(dataset: Dataset, language: str = "") -> Modality:
 
 def _dialect(groups: Mapping[str, JsonObject], where: str) -> str:
     """Tell the dialects apart by the key ``type``, which FineVLA-Tool requires and GR00T does not know."""
-    typed, untyped = [], []
+    typed: list[str] = []
+    untyped: list[str] = []
     for name, group in groups.items():
         for slot, entry in group.items():
             (typed if isinstance(entry, dict) and "type" in entry else untyped).append(f"{name}.{slot}")
@@ -146,9 +148,7 @@ def _layout(slots: Mapping[str, Slot], where: str) -> tuple[ColumnSource, ...]:
         if not gripper and len(joints) == ARM_JOINTS + 1:
             joints, gripper = joints[:-1], joints[-1:]
         if not gripper:
-            raise SetupError(
-                "FV-REC-022", f"{where} has no gripper of the {side} arm; it has {', '.join(slots)}."
-            )
+            raise SetupError("FV-REC-022", f"{where} has no gripper of the {side} arm; it has {', '.join(slots)}.")
         if len(joints) != ARM_JOINTS or len(gripper) != 1:
             raise SetupError(
                 "FV-REC-023",

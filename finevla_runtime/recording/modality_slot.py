@@ -72,7 +72,11 @@ def _columns(entry: JsonObject, where: str) -> tuple[int, ...]:
         if "start" in entry or "end" in entry:
             raise SetupError("FV-REC-022", f"{where} has indices and start/end; keep one of them.")
         listed = value(entry, "indices", list, where)
-        if not listed or not all(type(index) is int and index >= 0 for index in listed) or len(set(listed)) < len(listed):
+        if (
+            not listed
+            or not all(type(index) is int and index >= 0 for index in listed)
+            or len(set(listed)) < len(listed)
+        ):
             raise SetupError("FV-REC-002", f"{where}: indices are {listed}, wanted different whole numbers from 0 on.")
         return tuple(listed)
     start, end = value(entry, "start", int, where), value(entry, "end", int, where)

@@ -51,7 +51,7 @@ def _decode(data: bytes, kind: str) -> ByteArray:
 
     name = "JPEG" if kind == "mjpeg" else "PNG"
     try:
-        codec = av.CodecContext.create(kind, "r")
+        codec = av.CodecContext.create("mjpeg", "r") if kind == "mjpeg" else av.CodecContext.create("png", "r")
         codec.thread_count = 1
         pictures = [*codec.decode(av.Packet(data)), *codec.decode(None)]
     except (av.FFmpegError, TypeError, EOFError) as error:

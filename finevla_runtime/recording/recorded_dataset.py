@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -56,12 +56,20 @@ class Dataset:
         """Return the parquet files that hold rows, each once, in episode order."""
         return tuple(dict.fromkeys(episode.row_span.path for episode in self.episodes))
 
-    def video_files(self) -> Mapping[Path, RecordedEpisode]:
-        """Return every video file with the first episode in it."""
-        found: dict[Path, RecordedEpisode] = {}
+    def video_files(self, cameras: Collection[str] | None = None) -> Mapping[Path, tuple[RecordedEpisode, int]]:
+        """Return every video file with its last episode and the number of frames that the episodes need in it.
+
+        Args:
+            cameras: names of the cameras to look at; all of them by default.
+        """
+        found: dict[Path, tuple[RecordedEpisode, int]] = {}
         for episode in self.episodes:
-            for span in episode.videos.values():
-                found.setdefault(span.path, episode)
+            for camera, span in episode.videos.items():
+                needed = round((span.first_s or 0.0) * self.format.fps) + episode.length
+                if cameras is not None and camera not in cameras:
+                    continue
+                if span.path not in found or found[span.path][1] < needed:
+                    found[span.path] = (episode, needed)
         return found
 
     def tables(self, columns: list[str]) -> Iterator[tuple[RecordedEpisode, pa.Table]]:

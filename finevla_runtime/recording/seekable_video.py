@@ -99,11 +99,15 @@ class SeekableVideo:
         raise ValueError(f"{self.path} shows no frame within {tolerance_s:.3f} s of {time_s:.3f} s")
 
 
-def video_shortfall(path: Path) -> str:
+def video_shortfall(path: Path, frames: int) -> str:
     """Return what is wrong with a video file by its header and index alone, empty when nothing is.
 
-    Finds missing, truncated and empty files without decoding: the index says where the last packet ends.
+    Finds missing, truncated and short files without decoding: the index says how many packets there are and where
+    the last one ends. A container without an index passes; its frames are still checked when they are decoded.
 
+    Args:
+        path: video file.
+        frames: frames that its episodes need.
     """
     import av
 
@@ -111,12 +115,15 @@ def video_shortfall(path: Path) -> str:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 return "it holds no video stream"
-            entries = container.streams.video[0].index_entries
-            ends = max((entry.pos + entry.size for entry in entries), default=0)
+            entries = list(container.streams.video[0].index_entries)
     except (OSError, av.FFmpegError) as error:
         return str(error)
-    size = path.stat().st_size
-    return f"its index reaches byte {ends}, the file has {size} (truncated)" if ends > size else ""
+    if not entries:
+        return ""
+    if len(entries) < frames:
+        return f"it has {len(entries)} frames, wanted {frames}"
+    end, size = max(entry.pos + entry.size for entry in entries), path.stat().st_size
+    return f"it is truncated: its index reaches byte {end}, the file has {size}" if end > size else ""
 
 
 def _pixels(frame: av.VideoFrame) -> ByteArray:
