@@ -115,14 +115,15 @@ def video_shortfall(path: Path, frames: int) -> str:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 return "it holds no video stream"
-            entries = list(container.streams.video[0].index_entries)
+            # The entries are views into the open container: only their numbers outlive it.
+            ends = [entry.pos + entry.size for entry in container.streams.video[0].index_entries]
     except (OSError, av.FFmpegError) as error:
         return str(error)
-    if not entries:
+    if not ends:
         return ""
-    if len(entries) < frames:
-        return f"it has {len(entries)} frames, wanted {frames}"
-    end, size = max(entry.pos + entry.size for entry in entries), path.stat().st_size
+    if len(ends) < frames:
+        return f"it has {len(ends)} frames, wanted {frames}"
+    end, size = max(ends), path.stat().st_size
     return f"it is truncated: its index reaches byte {end}, the file has {size}" if end > size else ""
 
 

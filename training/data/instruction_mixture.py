@@ -1,8 +1,8 @@
 """Which samples make a step: a pure function of (seed, step), the same for any number of loader workers and ranks.
 
 A sample is fine-grained with probability ``fg_share``, whatever its dataset: the ratio is a property of the samples,
-not of a list of folders. Then a dataset is drawn by weight, then a frame. Draws of a rank are the rank's contiguous part
-of the draws of the step, so n processes together see exactly what one process would.
+not of a list of folders. Then a dataset is drawn by weight, then a frame. Draws of a rank are the rank's contiguous
+part of the draws of the step, so n processes together see exactly what one process would.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class PrefetchingLoader(Generic[Item]):
         Any step may be asked for; after a jump (a resumed run) what was prepared for other steps is dropped.
 
         Raises:
-            FineVLAError: what ``build`` raised for this very step; an error of a later step waits until it is asked for.
+            FineVLAError: what ``build`` raised for this very step; an error of a later one waits until it is due.
         """
         if self._pool is None:
             return self._build(step)
