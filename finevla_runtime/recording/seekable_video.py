@@ -90,6 +90,8 @@ class SeekableVideo:
                         continue
                     if not found and frame.time > time_s + tolerance_s:
                         break
+                    if frame.is_corrupt:
+                        raise ValueError(f"the frame of {self.path} at {frame.time:.3f} s is damaged")
                     found = True
                     yield frame
             except (OSError, av.FFmpegError) as error:
