@@ -54,7 +54,7 @@ class TabletopOFT(TabletopPolicy):
         x = self.queries + self.sentence_to_query(seen.sentence)[:, None, :]
         for block in self.decoder:
             x = block(x, seen.context, seen.mask)
-        return x
+        return cast(Tensor, x)
 
     def act(self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return normalised rows float[B, rows, dof]; there is no noise to start from."""

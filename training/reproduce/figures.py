@@ -1,0 +1,168 @@
+"""The figures of the mixing experiment, read from its evaluation runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from finevla_runtime.contracts.instruction import InstructionKind
+from finevla_runtime.contracts.rubric import Rubric
+from finevla_runtime.evidence.columns import Average, ColumnScore, average, plain_mean, score_of
+from finevla_runtime.evidence.compare import Comparison, compare_policies
+from finevla_runtime.evidence.intervals import Interval, wilson
+from finevla_runtime.evidence.run import Run, read_run
+from finevla_runtime.evidence.signflip import holm
+from finevla_runtime.evidence.steering import PooledSteering, Steering, pooled, steering
+from finevla_runtime.evidence.violations import ViolationRate, factor_violation_rate
+from training.reproduce.plan import RATIOS, Arm, Experiment
+from training.reproduce.runner import is_evaluated
+
+FINE, RAW = InstructionKind.FINE_GRAINED, InstructionKind.RAW
+KINDS = (FINE, RAW)
+BASE, CENTRE, END = "Raw-only", "1:1", "FG-only"
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """One policy under one kind of instruction.
+
+    Attributes:
+        cells: one per column of Table 5.
+        avg_id, avg_all: plain means of columns.
+        success: plain mean of the in-distribution success rates, 0..1.
+        success_interval: Wilson interval of the pooled in-distribution trials.
+        steering: one per control factor.
+        violations: over the control factors.
+    """
+
+    cells: tuple[ColumnScore, ...]
+    avg_id: Average
+    avg_all: Average
+    success: float
+    success_interval: Interval
+    steering: tuple[Steering, ...]
+    violations: ViolationRate
+
+    @property
+    def pooled(self) -> PooledSteering:
+        """Return the steering over all factors."""
+        return pooled(self.steering)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One mixture against another under one kind of instruction.
+
+    Attributes:
+        first, second: names of the ratios.
+        comparison: paired difference and exact test of Avg (ID).
+        p_holm: p adjusted over the contrasts of the same framework and kind.
+    """
+
+    first: str
+    second: str
+    comparison: Comparison
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkFigures:
+    """Everything about one framework.
+
+    Attributes:
+        framework: ``oft`` or ``gr00t``.
+        titles: column headings of Table 5.
+        arms: ratio name -> kind -> figures, in the paper's order; ratios without a finished run are missing.
+        contrasts: kind -> every other ratio against Raw-only, and the 1:1 mixture against FG-only.
+    """
+
+    framework: str
+    titles: tuple[str, ...]
+    arms: Mapping[str, Mapping[InstructionKind, KindFigures]]
+    contrasts: Mapping[InstructionKind, tuple[Contrast, ...]]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return the ratios that have not been evaluated."""
+        return tuple(ratio.name for ratio in RATIOS if ratio.name not in self.arms)
+
+    def curve(self, kind: InstructionKind) -> tuple[tuple[float, Average], ...]:
+        """Return (FG share, Avg (ID)) of the evaluated ratios, ascending."""
+        shares = {ratio.name: ratio.fg_share for ratio in RATIOS}
+        return tuple((shares[name], arm[kind].avg_id) for name, arm in self.arms.items())
+
+    def finding(self, kind: InstructionKind) -> str:
+        """Say in words what the planned contrasts of 1:1 allow; the best of seven is never tested after the fact."""
+        means = {n: arm[kind].avg_id.mean for n, arm in self.arms.items() if arm[kind].avg_id.mean is not None}
+        if self.missing or len(means) != len(RATIOS):
+            return f"incomplete: {', '.join(self.missing) or 'trials'} missing."
+        best = max(means, key=lambda name: means[name] or 0.0)
+        tested = {(c.first, c.second): c for c in self.contrasts[kind]}
+        words = [
+            _verdict(tested[CENTRE, BASE], "Raw-only"),
+            _verdict(tested[CENTRE, END], "FG-only"),
+        ]
+        above = [(tested[CENTRE, other].comparison.primary.difference or 0.0) > 0 for other in (BASE, END)]
+        significant = [tested[CENTRE, other].p_holm < 0.05 for other in (BASE, END)]
+        if all(above) and all(significant):
+            shape = "The inverted U of the paper appears."
+        elif all(above):
+            shape = "The order is that of an inverted U, but the trials do not separate all of it from chance."
+        else:
+            shape = "The inverted U of the paper does not appear."
+        return f"Highest Avg (ID): {best} ({means[best]:.1f}). 1:1 is {words[0]} and {words[1]}. {shape}"
+
+
+def _verdict(contrast: Contrast, other: str) -> str:
+    primary = contrast.comparison.primary
+    return (
+        f"{primary.difference or 0.0:+.1f} points against {other} (95 % interval {primary.interval.low:+.1f} to "
+        f"{primary.interval.high:+.1f}, Holm p {contrast.p_holm:.2g})"
+    )
+
+
+def read_figures(experiment: Experiment, rubric: Rubric) -> tuple[FrameworkFigures, ...]:
+    """Read every finished evaluation (SetupError of the readers for a damaged one)."""
+    return tuple(_framework(experiment, name, rubric) for name in experiment.frameworks)
+
+
+def _framework(experiment: Experiment, framework: str, rubric: Rubric) -> FrameworkFigures:
+    arms = [Arm(framework, ratio) for ratio in RATIOS]
+    runs = {
+        arm.ratio.name: (arm, read_run(experiment.evaluation(arm), rubric))
+        for arm in arms
+        if is_evaluated(experiment, arm)
+    }
+    figures = {
+        name: {kind: _kind(run, arm.label, kind) for kind in KINDS if kind in run.kinds}
+        for name, (arm, run) in runs.items()
+    }
+    titles = tuple(c.title for c in next(iter(runs.values()))[1].columns) if runs else ()
+    return FrameworkFigures(framework, titles, figures, {kind: _contrasts(runs, kind) for kind in KINDS})
+
+
+def _kind(run: Run, policy: str, kind: InstructionKind) -> KindFigures:
+    columns = [(column, score_of(run, policy, kind, column)) for column in run.columns]
+    inside = [cell for column, cell in columns if not column.ood]
+    trials = sum(cell.trials for cell in inside)
+    return KindFigures(
+        cells=tuple(cell for _, cell in columns),
+        avg_id=average(inside),
+        avg_all=average([cell for _, cell in columns]),
+        success=plain_mean([cell.successes / cell.trials if cell.trials else 0.0 for cell in inside]),
+        success_interval=wilson(sum(cell.successes for cell in inside), trials),
+        steering=tuple(found for column in run.columns if (found := steering(run, policy, kind, column)) is not None),
+        violations=factor_violation_rate(run, policy, kind),
+    )
+
+
+def _contrasts(runs: Mapping[str, tuple[Arm, Run]], kind: InstructionKind) -> tuple[Contrast, ...]:
+    wanted = [(ratio.name, BASE) for ratio in RATIOS if ratio.name != BASE] + [(CENTRE, END)]
+    found = []
+    for first, second in wanted:
+        if first in runs and second in runs:
+            (arm_a, run_a), (arm_b, run_b) = runs[first], runs[second]
+            labels = (arm_a.label, arm_b.label)
+            found.append((first, second, compare_policies(run_a, run_b, kind, policies=labels)))
+    adjusted = holm([comparison.primary.test.p for _, _, comparison in found])
+    return tuple(Contrast(a, b, c, p) for (a, b, c), p in zip(found, adjusted, strict=True))
