@@ -9,9 +9,12 @@ from finevla_runtime.contracts.errors import SetupError, unknown_name
 from training.importer.decision import Decision
 from training.importer.revision import FINEVLA
 from training.importer.run_config import RunConfig
+from training.policies.gr00t import GR00TSizes
 
 FRAMEWORKS = {"QwenOFT": "oft", "QwenGR00T": "gr00t"}
 HEAD = "framework.action_model"
+# DiT-B as both repositories configure it.
+STANDARD = GR00TSizes()
 # Settings of the GR00T head that our head fixes, with the only value that gives the same network.
 _FIXED = {
     "num_timestep_buckets": 1000,
@@ -32,20 +35,16 @@ class HeadSettings:
         chunk_rows: rows of one prediction.
         state: whether the model reads proprioception.
         denoise_steps: Euler steps of a GR00T head; 0 for OFT.
-        layers: DiT blocks; 0 for OFT.
-        future_tokens: learned tokens before the action tokens; 0 for OFT.
-        positions: rows of the position table; 0 for OFT.
-        repeats: noise samples per training sample; 0 for OFT.
+        repeats: noises drawn per training sample; 0 for OFT.
+        sizes: sizes of a GR00T head; the defaults for OFT, which has none.
     """
 
     framework: str
     chunk_rows: int
     state: bool
     denoise_steps: int = 0
-    layers: int = 0
-    future_tokens: int = 0
-    positions: int = 0
     repeats: int = 0
+    sizes: GR00TSizes = STANDARD
 
 
 def read_head_settings(
@@ -72,22 +71,29 @@ def read_head_settings(
     if framework == "oft":
         return HeadSettings(framework, rows, state), (decided_rows, decided_state)
     _refuse_other_networks(config)
-    repeats = (
-        config.integer("trainer.repeated_diffusion_steps") or 4
-        if revision == FINEVLA
-        else config.integer(f"{HEAD}.repeated_diffusion_steps") or 8
-    )
-    settings = HeadSettings(
-        framework,
-        rows,
-        state,
-        denoise_steps=config.need(f"{HEAD}.num_inference_timesteps").integer(),
-        layers=config.need(f"{HEAD}.diffusion_model_cfg.num_layers").integer(),
-        future_tokens=config.integer(f"{HEAD}.num_target_vision_tokens") or 32,
-        positions=config.integer(f"{HEAD}.max_seq_len") or 1024,
-        repeats=repeats,
-    )
+    if revision == FINEVLA:
+        repeats = config.integer("trainer.repeated_diffusion_steps") or 4
+    else:
+        repeats = config.integer(f"{HEAD}.repeated_diffusion_steps") or 8
+    steps = config.need(f"{HEAD}.num_inference_timesteps").integer()
+    if steps < 1:
+        raise SetupError("FV-IMP-009", f"{HEAD}.num_inference_timesteps is {steps}; wanted 1 or more.")
+    settings = HeadSettings(framework, rows, state, steps, repeats, _sizes(config))
     return settings, (decided_rows, decided_state)
+
+
+def _sizes(config: RunConfig) -> GR00TSizes:
+    """Return the sizes that the config states, with upstream's defaults where it is silent."""
+    inner = config.integer(f"{HEAD}.hidden_size") or STANDARD.inner
+    dropout = config.find(f"{HEAD}.diffusion_model_cfg.dropout")
+    return GR00TSizes(
+        blocks=config.need(f"{HEAD}.diffusion_model_cfg.num_layers").integer(),
+        out=config.integer(f"{HEAD}.diffusion_model_cfg.output_dim") or inner,
+        inner=inner,
+        future_tokens=config.integer(f"{HEAD}.num_target_vision_tokens") or STANDARD.future_tokens,
+        max_rows=config.integer(f"{HEAD}.max_seq_len") or STANDARD.max_rows,
+        dropout=STANDARD.dropout if dropout is None else dropout.number(),
+    )
 
 
 def _refuse_unsupported(config: RunConfig) -> None:

@@ -113,7 +113,7 @@ def run_statistics(revision: str, tags: tuple[str, ...] = ("new_embodiment",)) -
         "num_transitions": 1000,
         "num_trajectories": 10,
     }
-    return {tag: entry for tag in tags}
+    return dict.fromkeys(tags, entry)
 
 
 def write_run(

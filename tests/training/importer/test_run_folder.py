@@ -78,9 +78,7 @@ def test_a_run_without_weights_is_refused(run: Path) -> None:
     assert refusal(run).code == "FV-IMP-004"
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoints/steps_100_pytorch_model.pt", "dataset_statistics.json", "config.yaml"]
-)
+@pytest.mark.parametrize("name", ["checkpoints/steps_100_pytorch_model.pt", "dataset_statistics.json", "config.yaml"])
 def test_a_git_lfs_pointer_is_recognised_and_explained(run: Path, name: str) -> None:
     (run / name).write_text(POINTER)
     error = refusal(run)
