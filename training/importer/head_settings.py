@@ -13,6 +13,8 @@ from training.policies.gr00t import GR00TSizes
 
 FRAMEWORKS = {"QwenOFT": "oft", "QwenGR00T": "gr00t"}
 HEAD = "framework.action_model"
+# Channels and attention heads of upstream's transformer types; a config cannot change them to anything that runs.
+_TRANSFORMERS = {"DiT-B": (768, 12), "DiT-L": (1536, 32)}
 # DiT-B as both repositories configure it.
 STANDARD = GR00TSizes()
 # Settings of the GR00T head that our head fixes, with the only value that gives the same network.
@@ -84,9 +86,12 @@ def read_head_settings(
 
 def _sizes(config: RunConfig) -> GR00TSizes:
     """Return the sizes that the config states, with upstream's defaults where it is silent."""
+    width, heads = _TRANSFORMERS[config.need(f"{HEAD}.action_model_type").text()]
     inner = config.integer(f"{HEAD}.hidden_size") or STANDARD.inner
     dropout = config.find(f"{HEAD}.diffusion_model_cfg.dropout")
     return GR00TSizes(
+        width=width,
+        heads=heads,
         blocks=config.need(f"{HEAD}.diffusion_model_cfg.num_layers").integer(),
         out=config.integer(f"{HEAD}.diffusion_model_cfg.output_dim") or inner,
         inner=inner,
@@ -119,9 +124,14 @@ def _refuse_other_networks(config: RunConfig) -> None:
         got = _DEFAULTS.get(name, wanted) if node is None else node.value
         if got != wanted:
             raise SetupError("FV-IMP-009", f"{HEAD}.{name} is {got!r}; our GR00T head only has {wanted!r}.")
-    kind = config.text(f"{HEAD}.action_model_type")
-    if kind != "DiT-B":
-        raise SetupError("FV-IMP-009", f"{HEAD}.action_model_type is {kind!r}; our GR00T head is DiT-B.")
+    kind = config.need(f"{HEAD}.action_model_type").text()
+    if kind not in _TRANSFORMERS:
+        raise unknown_name("FV-IMP-009", "transformer type", kind, _TRANSFORMERS, f"{HEAD}.action_model_type")
+    width, heads = _TRANSFORMERS[kind]
+    for name, wanted in (("num_attention_heads", heads), ("attention_head_dim", width // heads)):
+        got = config.integer(f"{HEAD}.diffusion_model_cfg.{name}")
+        if got not in (None, wanted):
+            raise SetupError("FV-IMP-009", f"{HEAD}.diffusion_model_cfg.{name} is {got}; {kind} has {wanted}.")
     if config.find(f"{HEAD}.diffusion_model_cfg.positional_embeddings") is not None:
         raise SetupError("FV-IMP-009", f"{HEAD}.diffusion_model_cfg.positional_embeddings must be null.")
 

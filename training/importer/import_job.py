@@ -14,7 +14,7 @@ from training.importer.data_config import kinds_of_share
 from training.importer.decision import Decision, decisions_as_text
 from training.importer.head_settings import HeadSettings, read_head_settings
 from training.importer.imported_checkpoint import BACKBONE, ImportedCheckpoint, save_imported
-from training.importer.imported_policy import meta_policy
+from training.importer.imported_policy import meta_policy, tables_are_tied
 from training.importer.plan_json import plan_to_json
 from training.importer.policy_tensors import backbone_dtype, complete, read_policy_tensors
 from training.importer.renaming import check_against
@@ -110,7 +110,7 @@ def import_policy(job: ImportJob) -> ImportedCheckpoint:
     plan = _plan(contract, backbone, job.max_tokens, backbone_dtype(tensors))
     policy = meta_policy(plan)
     shapes = {name: tensor.shape for name, tensor in policy.state_dict().items()}
-    tensors, decided_missing = complete(tensors, shapes, contract.head.state)
+    tensors, decided_missing = complete(tensors, shapes, contract.head.state, tables_are_tied(policy))
     check_against(tensors, shapes)
     name = config.text("run_id") or run.path.resolve().name
     spec = _spec(contract, plan_prompt(plan, policy), name, run.step, job.execution_rows)

@@ -106,7 +106,7 @@ def save_imported(
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        save_file(dict(tensors), staged / WEIGHTS, metadata={"format": "pt"})
+        save_file(_apart(tensors), staged / WEIGHTS, metadata={"format": "pt"})
         _copy_small_files(staged, backbone, statistics)
         digests = {
             str(file.relative_to(staged)): sha256_of(file) for file in sorted(staged.rglob("*")) if file.is_file()
@@ -159,6 +159,17 @@ def load_imported(path: Path) -> ImportedCheckpoint:
         (path / TOKENIZER).read_text(encoding="utf-8"),
         keys["provenance"].map_values(JsonNode.text),
     )
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of which no two share memory, as safetensors wants; tied tables are stored twice."""
+    places: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor.contiguous()
+        places.add(place)
+    return apart
 
 
 def _copy_small_files(staged: Path, backbone: Path, statistics: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from training.importer.imported_checkpoint import ImportedCheckpoint
 from training.importer.plan_json import plan_from_json
-from training.importer.renaming import check_against
+from training.importer.renaming import INPUT_TABLE, OUTPUT_TABLE, check_against
 from training.policies.vla import PolicyPlan, VLAPolicy, build_policy
 
 
@@ -22,6 +22,12 @@ def meta_policy(plan: PolicyPlan) -> VLAPolicy:
     """Return a plan's policy without numbers: names, shapes and prompt layout at no cost at any size."""
     with torch.device("meta"):
         return build_policy(replace(plan, random_weights=True))
+
+
+def tables_are_tied(policy: VLAPolicy) -> bool:
+    """Tell whether the backbone's input and output word tables are one parameter."""
+    state = policy.state_dict(keep_vars=True)
+    return OUTPUT_TABLE in state and state[OUTPUT_TABLE] is state.get(INPUT_TABLE)
 
 
 def build_imported(checkpoint: ImportedCheckpoint) -> VLAPolicy:

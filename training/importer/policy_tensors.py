@@ -12,11 +12,9 @@ from finevla_runtime.contracts.errors import SetupError
 from training.importer.action_rule import ActionRule
 from training.importer.decision import Decision
 from training.importer.head_settings import HeadSettings
-from training.importer.renaming import BACKBONE, OUTPUT_TABLE, STATE_ENCODER, rename
+from training.importer.renaming import BACKBONE, INPUT_TABLE, OUTPUT_TABLE, STATE_ENCODER, rename
 from training.importer.state_folding import fold_state, refuse_state_text, state_differs
 from training.importer.weight_file import read_weights
-
-INPUT_TABLE = f"{BACKBONE}model.language_model.embed_tokens.weight"
 
 
 def read_policy_tensors(
@@ -43,7 +41,7 @@ def read_policy_tensors(
 
 
 def complete(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], state: bool
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], state: bool, tied: bool
 ) -> tuple[dict[str, Tensor], tuple[Decision, ...]]:
     """Return the weights with the tensors added that upstream may leave out because nothing depends on them.
 
@@ -51,8 +49,18 @@ def complete(
         tensors: weights under our names.
         shapes: shape by name of the network they are for.
         state: whether the policy reads a state.
+        tied: whether the backbone's input and output tables are one.
+
+    Raises:
+        SetupError: FV-IMP-021 when tables that are one in this backbone differ in the file.
     """
     full, decisions = dict(tensors), []
+    if tied and OUTPUT_TABLE in full and INPUT_TABLE in full and not torch.equal(full[OUTPUT_TABLE], full[INPUT_TABLE]):
+        raise SetupError(
+            "FV-IMP-021",
+            f"{OUTPUT_TABLE} and {INPUT_TABLE} differ, but --backbone ties them (tie_word_embeddings); it is another "
+            "model than the run was trained from.",
+        )
     if OUTPUT_TABLE in shapes and OUTPUT_TABLE not in full and INPUT_TABLE in full:
         full[OUTPUT_TABLE] = full[INPUT_TABLE].clone()
         why = "the file lacks the output table, which no policy reads; a copy of the input table stands there"

@@ -12,6 +12,7 @@ from finevla_runtime.contracts.errors import SetupError, nearest
 BACKBONE = "backbone.model."
 HEAD = "head."
 PREFIXES = {"qwen_vl_interface.model.": BACKBONE, "action_model.": HEAD}
+INPUT_TABLE = f"{BACKBONE}model.language_model.embed_tokens.weight"
 OUTPUT_TABLE = f"{BACKBONE}lm_head.weight"
 STATE_ENCODER = f"{HEAD}state_encoder."
 _SHOWN = 3

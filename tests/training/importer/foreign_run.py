@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -118,21 +119,28 @@ def run_statistics(revision: str, tags: tuple[str, ...] = ("new_embodiment",)) -
 
 def write_run(
     folder: Path,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor] | Path,
     framework: str = "oft",
     revision: str = "finevla",
     changes: Mapping[str, object] | None = None,
     statistics: Mapping[str, object] | None = None,
     name: str = "checkpoints/steps_100_pytorch_model.pt",
 ) -> Path:
-    """Write a run folder: both configs, statistics and one weight file; return the folder."""
+    """Write a run folder: both configs, statistics and one weight file; return the folder.
+
+    A path in the place of tensors is a weight file of the right kind, which is linked instead of written.
+    """
     config = changed(run_config(framework, revision), changes or {})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.full.yaml").write_text(yaml.safe_dump(config))
     (folder / "config.yaml").write_text(yaml.safe_dump({key: config[key] for key in ("framework", "datasets")}))
     written = run_statistics(revision) if statistics is None else statistics
     (folder / "dataset_statistics.json").write_text(json.dumps(written))
-    write_weights(folder / name, tensors)
+    if isinstance(tensors, Path):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(tensors, folder / name)
+    else:
+        write_weights(folder / name, tensors)
     return folder
 
 

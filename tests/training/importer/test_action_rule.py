@@ -24,6 +24,7 @@ from training.importer.run_config import RunConfig
 from training.importer.statistics import ForeignStatistics, read_statistics, to_normalisation
 
 MIX = "datasets.vla_data.data_mix"
+NOTHING_SAID = ActionOptions()
 UNKNOWN = {MIX: "my_own_mixture"}
 BLOCKS = ("left_joints", "right_joints", "left_gripper", "right_gripper")
 
@@ -38,7 +39,7 @@ def statistics(
 def rule(
     tmp_path: Path,
     revision: str,
-    options: ActionOptions = ActionOptions(),
+    options: ActionOptions = NOTHING_SAID,
     changes: Mapping[str, object] | None = None,
     written_by: str | None = None,
 ) -> ActionRule:

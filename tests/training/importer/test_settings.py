@@ -75,6 +75,10 @@ class TestHead:
         found = settings("finevla", "gr00t")
         assert found == HeadSettings("gr00t", 16, state=False, denoise_steps=4, repeats=4)
 
+    def test_the_larger_transformer_is_known_too(self) -> None:
+        sizes = settings("finevla", "gr00t", {f"{HEAD}.action_model_type": "DiT-L"}).sizes
+        assert (sizes.width, sizes.heads) == (1536, 32)
+
     def test_newer_runs_draw_noise_as_often_as_their_head_says(self) -> None:
         assert settings("starvla", "gr00t").repeats == 8
 
@@ -115,7 +119,8 @@ class TestHead:
             (f"{HEAD}.num_timestep_buckets", 500),
             (f"{HEAD}.num_inference_timesteps", 0),
             (f"{HEAD}.add_pos_embed", False),
-            (f"{HEAD}.action_model_type", "DiT-L"),
+            (f"{HEAD}.action_model_type", "DiT-XL"),
+            (f"{HEAD}.diffusion_model_cfg.num_attention_heads", 8),
         ],
     )
     def test_what_our_policies_cannot_reproduce_is_refused(self, setting: str, value: object) -> None:
@@ -141,11 +146,12 @@ class TestHead:
         assert code_of(caught) == "FV-IMP-002"
 
 
-class TestCameras:
-    @pytest.fixture(scope="class")
-    def body(self) -> Embodiment:
-        return load_embodiment(HW_CONFIGS / "cobot_magic_sim.yaml")
+@pytest.fixture(scope="module")
+def body() -> Embodiment:
+    return load_embodiment(HW_CONFIGS / "cobot_magic_sim.yaml")
 
+
+class TestCameras:
     def test_views_with_the_bodys_names_are_taken(self, body: Embodiment) -> None:
         cameras, decisions = find_cameras(config_of("starvla"), ROBOTWIN, "starvla", body, (), None, "area")
         assert [camera.name for camera in cameras] == ["cam_high", "cam_left_wrist", "cam_right_wrist"]
