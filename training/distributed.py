@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -56,8 +57,12 @@ def micro_batches(global_batch: int, per_device: int, processes: int) -> int:
     return global_batch // together
 
 
-def open_accelerator(spread: Spread) -> Accelerator:
+def open_accelerator(spread: Spread, global_batch: int) -> Accelerator:
     """Join the process group that ``torchrun`` or ``accelerate launch`` made; alone when there is none.
+
+    Args:
+        spread: device and strategy; its ``micro_batches`` is not known yet.
+        global_batch: samples per step, of which DeepSpeed wants to know the parts.
 
     Raises:
         SetupError: FV-TRN-026 for an unknown strategy, FV-TRN-022 when DeepSpeed is asked for and not installed.
@@ -70,7 +75,9 @@ def open_accelerator(spread: Spread) -> Accelerator:
     if spread.strategy == "zero2":
         from training.zero2 import deepspeed_plugin
 
-        return Accelerator(cpu=cpu, mixed_precision="no", deepspeed_plugin=deepspeed_plugin(spread.micro_batch, spread.micro_batches))
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        plugin = deepspeed_plugin(spread.micro_batch, micro_batches(global_batch, spread.micro_batch, processes))
+        return Accelerator(cpu=cpu, mixed_precision="no", deepspeed_plugin=plugin)
     return Accelerator(cpu=cpu, mixed_precision="no")
 
 

@@ -20,7 +20,7 @@ Moments = Mapping[str, Tensor]
 
 
 class Forward(nn.Module, Generic[Batch]):
-    """The task's loss as one forward pass, which is where DDP, FSDP and DeepSpeed hook in."""
+    """The task's loss as one forward pass, which is where DDP and DeepSpeed hook in."""
 
     def __init__(self, task: Task[Batch], bf16: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Forward(nn.Module, Generic[Batch]):
         self._task, self._bf16 = task, bf16
 
     def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return total, error per sample and terms; FSDP finds tensors in tuples, not in dataclasses."""
+        """Return total, error per sample and terms."""
         device = next(self.module.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self._bf16):
             found = self._task.loss(batch, generator)
@@ -110,15 +110,18 @@ class FullySharded(Replicated[Batch]):
 
     def __init__(self, task: Task[Batch], settings: OptimiserSettings, accelerator: Accelerator, bf16: bool) -> None:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
         self._accelerator = accelerator
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-        forward = Forward(task, bf16)
         for module in list(task.module.modules()):
             if type(module).__name__ in task.info.shard_units:
                 fully_shard(module, mesh=mesh)
-        self._forward: Any = fully_shard(forward, mesh=mesh)
+        fully_shard(task.module, mesh=mesh)
+        if hasattr(task.module, "act"):
+            # Weights are gathered around ``forward`` alone; the check asks for ``act``.
+            register_fsdp_forward_method(task.module, "act")
+        self._forward: Any = Forward(task, bf16)
         # Sharding replaces the parameters, so the optimiser is made afterwards.
         self.optimizer = adamw(task, settings)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

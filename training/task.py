@@ -104,7 +104,11 @@ class Task(Protocol[Batch]):
         ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> StepLoss:
-        """Return the loss of a batch; everything random comes from ``generator``, which is on the CPU."""
+        """Return the loss of a batch.
+
+        It calls the module (not a method of it), which is where FSDP hooks in. Everything random comes from
+        ``generator``, which is on the CPU, or from the global generators, which the stepper seeds alike.
+        """
         ...
 
     def count(self, batch: Batch) -> tuple[int, int]:

@@ -66,6 +66,8 @@ REAL_ROBOT_OFT = VLARecipe(
     # YAML of that mixture: left and right 7 positions, min_max. That it is the real robot's is our guess.
     joint_mode="min_max",
     gripper_mode="min_max",
+    # One merged folder, in which a uniform step is drawn.
+    uniform_over="frames",
     # PAPER section 4.1: the mixture is applied during fine-tuning. Of its ratios 1:1 is the plain one.
     fg_raw="1:1",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from training.policies.gr00t import GR00TSizes
 from training.recipes.vla import VLARecipe
 
 TINY_OFT = VLARecipe(
@@ -29,6 +30,11 @@ TINY_OFT = VLARecipe(
     check_steps=1000,
     save_steps=10,
 )
-TINY_GR00T = replace(TINY_OFT, name="tiny-gr00t", framework="gr00t")
+TINY_GR00T = replace(
+    TINY_OFT,
+    name="tiny-gr00t",
+    framework="gr00t",
+    head=GR00TSizes(width=48, heads=3, blocks=4, out=40, inner=56, future_tokens=5, dropout=0.1),
+)
 
 TINY_RECIPES = (TINY_OFT, TINY_GR00T)
