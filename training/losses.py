@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.policies.tabletop_policy import Prediction
-from training.recipes import LossSettings
+from training.recipes.tabletop import LossSettings
 
 # Metres to roughly unit range, so that the auxiliary position weighs like an action.
 XY_SCALE = 5.0
@@ -49,23 +48,6 @@ class Losses:
     target_xy_m: Tensor
     arm_right: Tensor
     factor_right: Tensor
-
-    def detached(self) -> Losses:
-        """Return the same values without the graph behind them."""
-        return replace(self, total=self.total.detach())
-
-
-def merged(parts: Sequence[Losses]) -> Losses:
-    """Return the losses of a batch from those of its parts."""
-    if len(parts) == 1:
-        return parts[0]
-    return Losses(
-        total=torch.stack([p.total for p in parts]).mean(),
-        per_sample=torch.cat([p.per_sample for p in parts]),
-        target_xy_m=torch.stack([p.target_xy_m for p in parts]).mean(),
-        arm_right=torch.stack([p.arm_right for p in parts]).mean(),
-        factor_right=torch.stack([p.factor_right for p in parts]).mean(),
-    )
 
 
 def losses(said: Prediction, wanted: Targets, settings: LossSettings) -> Losses:

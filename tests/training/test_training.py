@@ -23,13 +23,13 @@ from training.checkpoint import load_checkpoint
 from training.data.mixture import MixtureSettings
 from training.export.golden import golden_inputs
 from training.export.onnx import export_bundle, run_graph
-from training.recipes import Recipe, find_recipe
+from training.recipes import TabletopRecipe, find_recipe
 from training.train import Job, train
 from training.trainer import CHECKPOINT, LOG, Cadence
 
 from .conftest import CAMERAS, write_dataset
 
-TINY = Recipe(
+TINY = TabletopRecipe(
     width=32,
     heads=2,
     blocks=1,
@@ -41,7 +41,7 @@ TINY = Recipe(
 )
 
 
-def run(recipe: Recipe, demos: Path, out: Path, cache: Path, init: Path | None = None) -> Path:
+def run(recipe: TabletopRecipe, demos: Path, out: Path, cache: Path, init: Path | None = None) -> Path:
     job = Job(recipe, demos, out, cache, init=init, device="cpu", threads=1)
     cadence = Cadence(log_steps=4, check_steps=recipe.steps, save_s=1e9)
     return train(job, ManualClock(), lambda line: None, cadence)
@@ -96,18 +96,18 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from finevla_runtime.contracts.clock import ManualClock
-from training.data.mixture import Mixture
+from training.stepping import LocalStepper
 from training.train import Job, train
-from training.trainer import Cadence, Trainer
+from training.trainer import Cadence
 sys.path.insert(0, sys.argv[4])
 from tests.training.test_training import TINY
-step = Trainer._train_step
-def stepped(self, draw):
-    found = step(self, draw)
-    if self.progress.step == 6:
+step = LocalStepper.step
+def stepped(self, number, rates):
+    found = step(self, number, rates)
+    if number == 6:
         os.kill(os.getpid(), getattr(signal, sys.argv[5]))
     return found
-Trainer._train_step = stepped
+LocalStepper.step = stepped
 clock = ManualClock()
 class Moving(ManualClock):
     def now_ns(self):

@@ -21,9 +21,9 @@ from finevla_runtime.contracts.policy_json import spec_from_json
 from training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from training.data.mixture import MixtureSettings
 from training.policies.tabletop_policy import TabletopPolicy
-from training.recipes import LossSettings, Recipe
+from training.recipes import LossSettings, TabletopRecipe
+from training.tabletop_task import build_policy
 from training.tokenizer import vocabulary_size
-from training.trainer import build_policy
 
 OPSET = 20
 ATOL = 1e-4
@@ -97,14 +97,14 @@ def restore_policy(checkpoint: Checkpoint, spec: PolicySpec) -> TabletopPolicy:
     return policy.eval()
 
 
-def read_recipe(text: str) -> Recipe:
+def read_recipe(text: str) -> TabletopRecipe:
     """Return the recipe a checkpoint was trained with (FV-TRN-009 when this version does not know its keys)."""
     try:
         entry = json.loads(text)
         entry["cameras"] = tuple(entry["cameras"])
         entry["mixture"] = MixtureSettings(**entry["mixture"])
         entry["loss"] = LossSettings(**entry["loss"])
-        return Recipe(**entry)
+        return TabletopRecipe(**entry)
     except (ValueError, TypeError, KeyError) as error:
         raise SetupError("FV-TRN-009", f"the checkpoint's recipe cannot be read: {error}") from error
 
