@@ -38,7 +38,9 @@ def encoder(seed: int) -> dict[str, torch.Tensor]:
 
 
 def read(tensors: dict[str, torch.Tensor], state: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    return np.asarray(state) @ tensors[f"{LAYER}.weight"].double().numpy().T + tensors[f"{LAYER}.bias"].double().numpy()
+    weight, bias = (tensors[f"{LAYER}.{part}"].double().numpy() for part in ("weight", "bias"))
+    rows: npt.NDArray[np.float64] = np.asarray(state, np.float64) @ weight.T + bias
+    return rows
 
 
 @given(st.lists(st.sampled_from(MODES), min_size=DOF, max_size=DOF), st.integers(0, 1000))
