@@ -39,11 +39,13 @@ class ActionRule:
 
     Attributes:
         layout: key of ``contracts.action.LAYOUTS``.
+        modes: normalisation mode per dimension as the run trained with it, in the order of the model's rows.
         normalisation: statistics in the order of the model's rows.
         state: the same for the state; None when the run's file has no statistics of the state.
     """
 
     layout: str
+    modes: tuple[str, ...]
     normalisation: Normalisation
     state: Normalisation | None
 
@@ -79,6 +81,7 @@ def find_action_rule(
     tag = Decision("statistics", statistics.tag, "embodiment tag in dataset_statistics.json; order of the action keys")
     rule = ActionRule(
         layout,
+        modes,
         to_normalisation(statistics.action, modes, clip),
         to_normalisation(statistics.state, modes, clip=False) if statistics.state else None,
     )

@@ -34,7 +34,7 @@ def read_policy_tensors(
     if head.framework == "oft":
         refuse_state_text(rule.normalisation, rule.state)
     elif state_differs(rule.normalisation, rule.state) and f"{STATE_ENCODER}layer1.weight" in tensors:
-        tensors, decision = fold_state(tensors, rule.normalisation, rule.state)
+        tensors, decision = fold_state(tensors, rule.normalisation, rule.state, rule.modes)
         return tensors, (decision,)
     same = "the statistics of state and action agree"
     return tensors, (Decision("state_statistics", "those of the actions", same),)

@@ -7,7 +7,7 @@ the difference exactly. OFT reads the state as text, where nothing can absorb it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ def refuse_state_text(rows: Normalisation, state: Normalisation) -> None:
 
 
 def fold_state(
-    tensors: Mapping[str, Tensor], rows: Normalisation, state: Normalisation
+    tensors: Mapping[str, Tensor], rows: Normalisation, state: Normalisation, modes: Sequence[str]
 ) -> tuple[dict[str, Tensor], Decision]:
     """Return weights whose state encoder reads states scaled by the statistics of the rows.
 
@@ -60,12 +60,14 @@ def fold_state(
     Args:
         tensors: weights under our names, with a state encoder.
         rows: statistics of the action rows.
-        state: statistics of the state, same order and modes.
+        state: statistics of the state, same order.
+        modes: modes the run trained with.
     """
     (row_offset, row_scale), (state_offset, state_scale) = affine(rows), affine(state)
     factor = row_scale / state_scale
     shift = (row_offset - state_offset) / state_scale
-    frozen = [index for index, mode in enumerate(state.mode) if mode == "mean_std" and state.high[index] == 1.0]
+    # ``to_normalisation`` turns a min_max dimension without spread into another mode.
+    frozen = [i for i, (asked, used) in enumerate(zip(modes, state.mode, strict=True)) if asked != used]
     factor[frozen], shift[frozen] = 0.0, 0.0
     weight, bias = tensors[f"{_FIRST}.weight"].double(), tensors[f"{_FIRST}.bias"].double()
     folded = dict(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from finevla_runtime.contracts.errors import SetupError
 
 # Types that upstream saves; integers, float64 and 8-bit floats would be another kind of file.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# How torch names the class or function that a file wants to call.
+_OBJECT = re.compile(r"GLOBAL (\S+)")
 _ZIP_HEAD = b"PK\x03\x04"
 
 
@@ -49,8 +52,9 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
     try:
         loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises the unpickler's own class, which no file of ours may import.
-        if "weights_only" in str(error):
-            raise _not_only_tensors(path, "objects other than tensors, which could run code when loaded") from error
+        named = _OBJECT.search(str(error))
+        if named:
+            raise _not_only_tensors(path, f"an object of {named.group(1)}, which could run code when loaded") from error
         raise _damaged(path, error) from error
     if not isinstance(loaded, dict):
         raise _not_only_tensors(path, f"a {type(loaded).__name__}")
@@ -61,7 +65,8 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> SetupError:
-    first = str(error).partition("\n")[0]
+    # Torch explains at length how to load without protection, which is no advice for a damaged file.
+    first = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
     return SetupError(
         "FV-IMP-005",
         f"{path} ({path.stat().st_size} bytes) cannot be read, it is damaged or cut off: {first}. Copy it again.",
