@@ -1,178 +1,40 @@
-"""Verbs `finevla train` and `finevla export`."""
+"""Verbs `finevla train` and `finevla export`: they find out what is asked for and import no more than that needs."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from finevla_runtime.cli.options import dispatch, parse
+from finevla_runtime.cli.options import EXIT_USAGE, listing
+from finevla_runtime.cli.verbs import did_you_mean
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Train the small steerable policy of the tabletop suite and export its bundle.
-
-    Without --dataset the demonstrations are made first. Run the same command again to go on after an interruption.
-    """
-
-    dataset: Path | None = None
-    """LeRobot v2.1 dataset of `finevla sim demos`; made inside --out when left out."""
-    out: Path | None = None
-    """Run folder: checkpoint, log, frames decoded once; build/RECIPE when left out."""
-    bundle: Path | None = None
-    """Bundle to write at the end; OUT/bundle when left out."""
-    init: Path | None = None
-    """Checkpoint whose averaged weights to start from (same words and statistics)."""
-    cache: Path | None = None
-    """Folder of decoded frames; OUT/frames when left out."""
-    minutes: float | None = None
-    """Minutes of training."""
-    steps: int | None = None
-    """Training steps instead of minutes; exactly repeatable."""
-    batch: int | None = None
-    """Samples per step."""
-    learning_rate: float | None = None
-    """Peak learning rate."""
-    fg_share: float | None = None
-    """Share of samples with fine-grained text; 0.5 is FG:Raw = 1:1, 0 raw only, 1 fine-grained only."""
-    choice_share: float | None = None
-    """Share of paired slots drawn from frames where only the text tells twins apart."""
-    raw_from: str | None = None
-    """habitual, all or same: the demonstrations that raw texts go with."""
-    family_weight: tuple[str, ...] = ()
-    """FAMILY=WEIGHT, relative sampling weights; families not named have 1."""
-    seed: int | None = None
-    """Seed of weights and samples."""
-    demo_scenes: int | None = None
-    """Scenes per paired family of the demonstrations made when no dataset is given."""
-    demo_scenes_unpaired: int | None = None
-    """Scenes per family with a single variant."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    threads: int = 0
-    """CPU threads; 0 means all cores."""
-    workers: int = 0
-    """Processes for making demonstrations; 0 means all cores."""
-
-
-def _tabletop_oft(argv: Sequence[str]) -> int:
-    """Train the OFT policy of the tabletop suite: demonstrations, training, bundle."""
-    return _tabletop("tabletop-oft", argv)
-
-
-def _tabletop_gr00t(argv: Sequence[str]) -> int:
-    """Train the flow-matching policy of the tabletop suite: demonstrations, training, bundle."""
-    return _tabletop("tabletop-gr00t", argv)
-
-
-def _tabletop(name: str, argv: Sequence[str]) -> int:
-    options = parse(TrainOptions, argv, prog=f"finevla train {name}")
-    from finevla_runtime.contracts.clock import SteadyClock
-    from training.demonstrations import make_demonstrations
-    from training.export.golden import golden_inputs
-    from training.export.onnx import export_bundle
-    from training.recipes import find_recipe
-    from training.train import Job, train
-
-    cores = os.cpu_count() or 1
-    recipe = find_recipe(name)
-    changed = {
-        "minutes": options.minutes,
-        "steps": options.steps,
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
-        "demo_scenes": options.demo_scenes,
-        "demo_scenes_unpaired": options.demo_scenes_unpaired,
-    }
-    mixed = {
-        "batch": options.batch,
-        "fg_share": options.fg_share,
-        "choice_share": options.choice_share,
-        "raw_from": options.raw_from,
-    }
-    mixture = replace(recipe.mixture, **{k: v for k, v in mixed.items() if v is not None})  # type: ignore[arg-type]
-    if options.family_weight:
-        mixture = replace(mixture, family_weights=_weights(options.family_weight))
-    recipe = replace(
-        recipe,
-        mixture=mixture,
-        **{k: v for k, v in changed.items() if v is not None},  # type: ignore[arg-type]
-    )
-    out = options.out or Path("build") / name
-    dataset = options.dataset or make_demonstrations(
-        out / "demos", recipe.demo_scenes, recipe.demo_scenes_unpaired, options.workers or cores
-    )
-    cache = options.cache or out / "frames"
-    job = Job(recipe, dataset, out, cache, options.init, options.device, options.threads or cores)
-    checkpoint = train(job, SteadyClock(), _report)
-    bundle = options.bundle or out / "bundle"
-    exported = export_bundle(checkpoint, bundle, golden_inputs(checkpoint, dataset))
-    _report(f"graph {exported.graph_bytes / 1e6:.1f} MB, differs from torch by {exported.difference:.1e}")
-    sys.stdout.write(f"bundle {bundle}\nnext: finevla serve {bundle}   or   finevla eval tabletop --bundle {bundle}\n")
-    return 0
+USAGE = "usage: finevla train RECIPE [options]"
 
 
 def train(argv: Sequence[str]) -> int:
     """Train a policy from demonstrations by a named recipe."""
-    return dispatch("finevla train", {"tabletop-oft": _tabletop_oft, "tabletop-gr00t": _tabletop_gr00t}, argv)
+    from training.recipes import RECIPES, TabletopRecipe
 
+    name = argv[0] if argv else "--help"
+    if name in ("-h", "--help", "--list"):
+        sys.stdout.write(listing(USAGE, {known: recipe.summary for known, recipe in RECIPES.items()}))
+        return 0 if argv else EXIT_USAGE
+    if name not in RECIPES:
+        sys.stderr.write(
+            f"finevla train: unknown recipe '{name}'.{did_you_mean(name, RECIPES)} Known: {', '.join(RECIPES)}.\n"
+        )
+        return EXIT_USAGE
+    if isinstance(RECIPES[name], TabletopRecipe):
+        from training.tabletop_cli import train_tabletop
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Export a training checkpoint as a policy bundle for the server."""
+        return train_tabletop(name, argv[1:])
+    from training.vla_cli import train_recipe
 
-    checkpoint: Path
-    """checkpoint.safetensors of a training run."""
-    out: Path
-    """Folder of the bundle; an older bundle there is replaced."""
-    dataset: Path | None = None
-    """Dataset whose frames make the golden batch; random pictures when left out."""
-    json: bool = False
-    """Print one JSON document."""
+    return train_recipe(name, argv[1:])
 
 
 def export(argv: Sequence[str]) -> int:
     """Export a training checkpoint as a policy bundle."""
-    options = parse(ExportOptions, _positional(argv), prog="finevla export")
-    from training.export.golden import golden_inputs
-    from training.export.onnx import export_bundle
+    from training.export_cli import export_checkpoint
 
-    golden = golden_inputs(options.checkpoint, options.dataset) if options.dataset else None
-    exported = export_bundle(options.checkpoint, options.out, golden)
-    found = {
-        "bundle": str(exported.bundle.path),
-        "digest": exported.bundle.digest,
-        "graph_bytes": exported.graph_bytes,
-        "difference": exported.difference,
-    }
-    lines = [f"{name} {value}" for name, value in found.items()]
-    sys.stdout.write((json.dumps(found) if options.json else "\n".join(lines)) + "\n")
-    return 0
-
-
-def _positional(argv: Sequence[str]) -> list[str]:
-    """Let the checkpoint stand first without a flag: ``finevla export CHECKPOINT --out BUNDLE``."""
-    listed = list(argv)
-    return ["--checkpoint", *listed] if listed and not listed[0].startswith("-") else listed
-
-
-def _weights(entries: Sequence[str]) -> dict[str, float]:
-    from finevla_runtime.contracts.errors import SetupError
-
-    weights = {}
-    for entry in entries:
-        name, _, number = entry.partition("=")
-        try:
-            weights[name] = float(number)
-        except ValueError as error:
-            raise SetupError("FV-TRN-007", f"--family-weight {entry!r} is not FAMILY=WEIGHT.") from error
-    return weights
-
-
-def _report(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    return export_checkpoint(argv)

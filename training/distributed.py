@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -26,17 +25,15 @@ class Spread:
 
     Attributes:
         device: ``auto``, ``cpu`` or ``cuda``.
-        strategy: ``ddp`` (every process holds all weights), ``fsdp2`` or ``zero2`` (DeepSpeed).
+        strategy: ``ddp`` (every process holds all weights) or ``fsdp2`` (sharded).
         bf16: bfloat16 autocast; on CUDA only.
         micro_batches: batches per process and step whose gradients are added up.
-        micro_batch: samples in each of them.
     """
 
     device: str = "auto"
     strategy: str = "ddp"
     bf16: bool = True
     micro_batches: int = 1
-    micro_batch: int = 1
 
 
 def micro_batches(global_batch: int, per_device: int, processes: int) -> int:
@@ -57,27 +54,17 @@ def micro_batches(global_batch: int, per_device: int, processes: int) -> int:
     return global_batch // together
 
 
-def open_accelerator(spread: Spread, global_batch: int) -> Accelerator:
+def open_accelerator(spread: Spread) -> Accelerator:
     """Join the process group that ``torchrun`` or ``accelerate launch`` made; alone when there is none.
 
-    Args:
-        spread: device and strategy; its ``micro_batches`` is not known yet.
-        global_batch: samples per step, of which DeepSpeed wants to know the parts.
-
     Raises:
-        SetupError: FV-TRN-026 for an unknown strategy, FV-TRN-022 when DeepSpeed is asked for and not installed.
+        SetupError: FV-TRN-026 for an unknown strategy.
     """
     if spread.strategy not in STRATEGIES:
         raise unknown_name("FV-TRN-026", "strategy", spread.strategy, STRATEGIES)
     from accelerate import Accelerator
 
     cpu = spread.device == "cpu" or not torch.cuda.is_available()
-    if spread.strategy == "zero2":
-        from training.zero2 import deepspeed_plugin
-
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
-        plugin = deepspeed_plugin(spread.micro_batch, micro_batches(global_batch, spread.micro_batch, processes))
-        return Accelerator(cpu=cpu, mixed_precision="no", deepspeed_plugin=plugin)
     return Accelerator(cpu=cpu, mixed_precision="no")
 
 
@@ -85,10 +72,6 @@ def _strategy(
     task: Task[Batch], settings: OptimiserSettings, accelerator: Accelerator, spread: Spread
 ) -> Strategy[Batch]:
     bf16 = spread.bf16 and accelerator.device.type == "cuda"
-    if spread.strategy == "zero2":
-        from training.zero2 import ZeroTwo
-
-        return ZeroTwo(task, settings, accelerator, bf16)
     if spread.strategy == "fsdp2" and accelerator.num_processes > 1:
         return FullySharded(task, settings, accelerator, bf16)
     return Replicated(task, settings, accelerator, bf16)
@@ -137,8 +120,6 @@ class AccelerateStepper(Generic[Batch]):
         torch.manual_seed(step_seed(seed, number, index))
         found = self.strategy.forward(batch, step_generator(seed, number, index))
         kept = StepLoss(found.total.detach(), found.per_sample, found.terms)
-        if self.strategy.checks_first and not self._sums([(batch, kept)])[2]:
-            raise self._blame(number, [(batch, kept)])
         self.strategy.backward(found.total / self._micro, micro == self._micro - 1)
         return batch, kept
 
@@ -146,7 +127,8 @@ class AccelerateStepper(Generic[Batch]):
         """Return samples and fine-grained samples of all processes, and whether every loss is finite."""
         counts = [self._task.count(batch) for batch, _ in parts]
         bad = torch.stack([~torch.isfinite(found.total) for _, found in parts]).sum()
-        mine = torch.tensor([sum(c[0] for c in counts), sum(c[1] for c in counts), 0.0], device=self._accelerator.device)
+        totals = [sum(c[0] for c in counts), sum(c[1] for c in counts), 0.0]
+        mine = torch.tensor(totals, device=self._accelerator.device)
         mine[2] = bad
         together = self._accelerator.reduce(mine, "sum").tolist()
         return int(together[0]), int(together[1]), together[2] == 0

@@ -169,7 +169,7 @@ def flat(entry: Entry) -> Iterator[tuple[str, float]]:
             yield name, float(value)
 
 
-def _library(package: str, module: str) -> Any:  # noqa: ANN401  # A module of a library without types.
+def _library(package: str, module: str) -> Any:  # A module of a library without types.
     try:
         return importlib.import_module(module)
     except ImportError as error:

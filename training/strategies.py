@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,12 @@ from training.task import Batch, StepLoss, Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-STRATEGIES = ("ddp", "fsdp2", "zero2")
-Moments = Mapping[str, Tensor]
+STRATEGIES = ("ddp", "fsdp2")
+Taken = TypeVar("Taken", contravariant=True)
 
 
 class Forward(nn.Module, Generic[Batch]):
-    """The task's loss as one forward pass, which is where DDP and DeepSpeed hook in."""
+    """The task's loss as one forward pass, which is where DDP hooks in."""
 
     def __init__(self, task: Task[Batch], bf16: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Forward(nn.Module, Generic[Batch]):
         return found.total, found.per_sample, dict(found.terms)
 
 
-class Strategy(Protocol[Batch]):
+class Strategy(Protocol[Taken]):
     """One way of spreading a network over processes."""
 
     @property
@@ -43,12 +43,7 @@ class Strategy(Protocol[Batch]):
         """Return the optimiser whose groups carry the learning rates."""
         ...
 
-    @property
-    def checks_first(self) -> bool:
-        """Return whether a loss must be known to be finite before ``backward``, because that already steps."""
-        ...
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepLoss:
+    def forward(self, batch: Taken, generator: torch.Generator) -> StepLoss:
         """Return the loss of a batch."""
         ...
 
@@ -67,8 +62,6 @@ class Strategy(Protocol[Batch]):
 
 class Replicated(Generic[Batch]):
     """Every process holds all weights; one process needs nothing more (``DistributedDataParallel`` for several)."""
-
-    checks_first = False
 
     def __init__(self, task: Task[Batch], settings: OptimiserSettings, accelerator: Accelerator, bf16: bool) -> None:
         self._accelerator = accelerator

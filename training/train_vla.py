@@ -23,8 +23,9 @@ from training.data.vla_dataset import DataSource, VLADataset, open_vla_dataset
 from training.distributed import AccelerateStepper, Spread, micro_batches, open_accelerator
 from training.importer.imported_checkpoint import BACKBONE, BACKBONE_FILES
 from training.log_sinks import LogSink, Report, Screen, open_sinks
+from training.policies.backbone import resolve_folder
 from training.policies.prompt_layout import read_tokenizer
-from training.policies.vla import PolicyPlan, build_policy, plan_prompt, resolve_folder
+from training.policies.vla import PolicyPlan, build_policy, plan_prompt
 from training.policy_spec import vla_policy_spec
 from training.recipes.vla import VLARecipe
 from training.task import Part
@@ -48,7 +49,7 @@ class VLAJob:
         init: checkpoint or imported policy to take weights from, when the run folder has none.
         embodiment: body that the policy will drive (file in ``hw_configs``); that of the first dataset when empty.
         device: ``auto``, ``cpu`` or ``cuda``.
-        strategy: ``ddp``, ``fsdp2`` or ``zero2``; with one process nothing is spread.
+        strategy: ``ddp`` or ``fsdp2``; with one process nothing is spread.
         workers: threads per process that prepare batches.
         cache_mb: memory per process for decoded frames.
         loggers: besides JSON lines and the screen; see ``training.log_sinks``.
@@ -88,8 +89,8 @@ def train_vla(
     if job.device not in DEVICES:
         raise unknown_name("FV-TRN-014", "device", job.device, DEVICES)
     recipe, store = job.recipe, FolderRow(job.out, job.recipe.keep_checkpoints)
-    spread = Spread(job.device, job.strategy, recipe.bf16, micro_batch=recipe.batch_per_device)
-    accelerator = open_accelerator(spread, recipe.global_batch)
+    spread = Spread(job.device, job.strategy, recipe.bf16)
+    accelerator = open_accelerator(spread)
     spread = replace(
         spread, micro_batches=micro_batches(recipe.global_batch, recipe.batch_per_device, accelerator.num_processes)
     )

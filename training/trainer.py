@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic
 
 import numpy as np
@@ -146,9 +145,7 @@ class Trainer(Generic[Batch]):
             stepped = self._stepper.step(self.progress.step, rates)
             self._average.update(self.progress.step)
             window.add(stepped)
-            trained_s, stop = self._stepper.agree(
-                (begun_s + elapsed_s(self._clock, started), float(self._stopping))
-            )
+            trained_s, stop = self._stepper.agree((begun_s + elapsed_s(self._clock, started), float(self._stopping)))
             stopping = bool(stop)
             self._count(stepped, trained_s)
             if self.progress.step % self._cadence.log_steps == 0:

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.policy import PolicySpec
@@ -178,7 +179,7 @@ class VLATask:
 
     def summary(self) -> str:
         """Return one line about sizes, for the start of a run."""
-        total, head = parameter_count(self._policy), parameter_count(self._policy.head)
+        total, head = parameter_count(self._policy), parameter_count(cast(nn.Module, self._policy.head))
         names = ", ".join(f"{s.name} ({s.episodes} episodes, {s.annotated} annotated)" for s in self.mixture.report())
         return f"{total / 1e6:.1f} M parameters, {head / 1e6:.2f} M of them in the head; {names}; on {self._device}"
 

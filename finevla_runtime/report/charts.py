@@ -80,12 +80,12 @@ def curve_chart(
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     for number, one in enumerate(series):
-        known = [(place, mark) for place, mark in enumerate(one.marks) if mark.value is not None]
-        places = [place for place, _ in known]
+        known = [(place, mark.value, mark.interval) for place, mark in enumerate(one.marks) if mark.value is not None]
+        places = [place for place, _, _ in known]
         colour = series_colour(number)
-        lows, highs = [mark.interval.low for _, mark in known], [mark.interval.high for _, mark in known]
+        lows, highs = [span.low for _, _, span in known], [span.high for _, _, span in known]
         axes.fill_between(places, lows, highs, color=colour, alpha=0.14, linewidth=0)
-        axes.plot(places, [mark.value for _, mark in known], "o-", color=colour, markersize=6, linewidth=2.0)
+        axes.plot(places, [value for _, value, _ in known], "o-", color=colour, markersize=6, linewidth=2.0)
     axes.set_ylim(*limits)
     axes.set_ylabel(axis)
     axes.set_xticks(range(len(ticks)), list(ticks))

@@ -46,7 +46,7 @@ def _changed(settings: Settings, whole: str, path: Sequence[str], text: str) -> 
     if is_dataclass(value):
         inside = ", ".join(f"{whole}.{field.name}" for field in fields(value))
         raise SetupError("FV-TRN-020", f"--set {whole}: it is a group; set one of {inside}.")
-    return replace(settings, **{name: _read(text, hints[name], whole)})
+    return replace(settings, **{name: _read(text, hints[name], whole)})  # type: ignore[type-var]
 
 
 def _read(text: str, kind: object, key: str) -> object:

@@ -72,6 +72,12 @@ class TabletopRecipe:
     demo_scenes_unpaired: int = 450
 
     @property
+    def summary(self) -> str:
+        """Return one line for people."""
+        budget = f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes"
+        return f"{self.framework.upper()} of the tabletop suite from scratch, {budget}"
+
+    @property
     def digest(self) -> str:
         """Return the sha256 of all settings."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
@@ -80,6 +86,6 @@ class TabletopRecipe:
 # Every figure of these recipes is ours: the networks, the suite and the demonstrations are not the paper's. Where a
 # part follows the paper it says so (L1 on chunks of 16, FG:Raw per sample, Beta(1.5, 1) times, 4 noises per sample).
 TABLETOP_RECIPES: tuple[TabletopRecipe, ...] = (
-    TabletopRecipe(),
-    TabletopRecipe(name="tabletop-gr00t", framework="gr00t"),
+    TabletopRecipe(steps=6000, mixture=MixtureSettings(batch=96)),
+    TabletopRecipe(name="tabletop-gr00t", framework="gr00t", steps=6000, mixture=MixtureSettings(batch=96)),
 )

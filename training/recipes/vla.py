@@ -124,6 +124,12 @@ class VLARecipe:
     save_steps: int = 1000
     keep_checkpoints: int = 2
 
+    @property
+    def summary(self) -> str:
+        """Return one line for people."""
+        size = f"{self.steps} steps of {self.global_batch} samples"
+        return f"{self.framework.upper()}, {self.stage}: {size} at FG:Raw {self.fg_raw}; {self.data}"
+
     def __post_init__(self) -> None:
         if self.steps < 1 or self.global_batch < 1:
             raise SetupError(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from finevla_runtime.contracts.policy import CameraSpec
 from tests.training.importer.foreign_run import write_weights
-from tests.training.policies.tiny_backbone import write_tiny_backbone
 from training.policies.gr00t import GR00TSizes
+from training.policies.tiny_backbone import write_tiny_backbone
 from training.policies.vla import PolicyPlan, VLAPolicy, build_policy
 
 SIZE = 32

@@ -272,7 +272,7 @@ class TestRefusals:
         assert refusal(job(run, backbone)).code == "FV-POL-010"
 
     def test_another_backbone_is_refused_by_its_names(self, tmp_path: Path, oft: VLAPolicy, run: Path) -> None:
-        from tests.training.policies.tiny_backbone import write_tiny_backbone
+        from training.policies.tiny_backbone import write_tiny_backbone
 
         other = write_tiny_backbone(tmp_path / "other", "qwen3_vl")
         assert refusal(job(run, other)).code == "FV-IMP-020"

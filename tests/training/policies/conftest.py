@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.policies.tiny_backbone import KINDS, write_tiny_backbone
 from tests.training.policies.tiny_policy import CAMERAS, SIZES, Case
+from training.policies.tiny_backbone import KINDS, write_tiny_backbone
 from training.policies.vla import PolicyPlan
 
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessorPil, Qwen3_5Config, Qwen3_5Model
 
 from finevla_runtime.contracts.errors import SetupError
-from tests.training.policies.tiny_backbone import KINDS
 from tests.training.policies.tiny_policy import CAMERAS, SIZES, Case
 from training.policies.backbone import Backbone, load_backbone
 from training.policies.image_patches import Patchify, PatchRule, image_grid, read_patch_rule
 from training.policies.rope_index import RopeIndex
+from training.policies.tiny_backbone import KINDS
 from training.policies.vla import PolicyPlan, build_policy
 
 FRAMES = [(camera.height, camera.width) for camera in CAMERAS]

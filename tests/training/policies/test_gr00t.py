@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from finevla_runtime.contracts.errors import SetupError
-from tests.training.policies.tiny_backbone import KINDS
 from tests.training.policies.tiny_policy import SIZES, Case, cut, one
 from training.policies.dit import Attention, TimeEncoder
 from training.policies.gr00t import GR00THead, GR00TPolicy, GR00TSizes
+from training.policies.tiny_backbone import KINDS
 from training.policies.vla import parameter_count
 
 PAD = 0

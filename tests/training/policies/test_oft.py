@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finevla_runtime.contracts.errors import SetupError
-from tests.training.policies.tiny_backbone import KINDS
 from tests.training.policies.tiny_policy import TEXTS, Case, cut, one
 from training.policies.oft import OFTHead
+from training.policies.tiny_backbone import KINDS
 from training.policies.vla import parameter_count
 
 ACTION = 7

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-ACTION_TOKEN = "🔍"
+ACTION_SYMBOL = "🔍"
 WORDS = tuple(
     word
     for line in (
@@ -94,7 +95,7 @@ def tiny_tokenizer_json() -> str:
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     vocabulary = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
-    for word in [ACTION_TOKEN, *(" " + word for word in WORDS), *WORDS]:
+    for word in [ACTION_SYMBOL, *(" " + word for word in WORDS), *WORDS]:
         symbols = splitter.pre_tokenize_str(word)[0][0]
         joined = symbols[0]
         for symbol in symbols[1:]:
@@ -124,7 +125,7 @@ def _write_model(folder: Path, kind: str, tokenizer_json: str) -> None:
     )
 
     ids = Tokenizer.from_str(tokenizer_json)
-    text: dict[str, object] = {
+    text: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": HIDDEN,
         "intermediate_size": 96,
@@ -137,7 +138,7 @@ def _write_model(folder: Path, kind: str, tokenizer_json: str) -> None:
         "tie_word_embeddings": True,
         "pad_token_id": ids.token_to_id("<|endoftext|>"),
     }
-    vision: dict[str, object] = {
+    vision: dict[str, Any] = {
         "depth": 2,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -146,7 +147,7 @@ def _write_model(folder: Path, kind: str, tokenizer_json: str) -> None:
         "num_position_embeddings": 64,
         "initializer_range": 0.15,
     }
-    special = {
+    special: Any = {
         "image_token_id": ids.token_to_id("<|image_pad|>"),
         "video_token_id": ids.token_to_id("<|video_pad|>"),
         "vision_start_token_id": ids.token_to_id("<|vision_start|>"),

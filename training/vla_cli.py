@@ -1,0 +1,162 @@
+"""`finevla train RECIPE` for policies on a vision-language backbone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from finevla_runtime.cli.options import parse
+
+if TYPE_CHECKING:
+    from training.data.vla_dataset import DataSource
+    from training.recipes import VLARecipe
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True)
+class VLAOptions:
+    """Train an OFT or GR00T policy on a vision-language backbone from LeRobot datasets.
+
+    Run the same command again to go on after an interruption. On several GPUs or machines start it with torchrun:
+    torchrun --nproc-per-node 8 -m finevla_runtime.cli.main train RECIPE --dataset DIR ...
+    """
+
+    dataset: tuple[str, ...]
+    """LeRobot v2.1 or v3.0 folders; FOLDER=WEIGHT draws from it more or less often."""
+    out: Path | None = None
+    """Run folder: checkpoints, log, small files of the backbone; build/RECIPE when left out."""
+    backbone: str | None = None
+    """Local Hugging Face folder, or hub:ORGANISATION/NAME; the recipe's when left out."""
+    init: Path | None = None
+    """Checkpoint of another run, or a policy of `finevla import`, whose weights to start from."""
+    fg_raw: str | None = None
+    """FG:Raw as a ratio of samples, such as 1:2; raw or fg for one kind alone."""
+    steps: int | None = None
+    """Optimiser steps."""
+    batch: int | None = None
+    """Samples per step over all devices."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE, any other setting of the recipe, such as learning_rate_head=5e-5 or head.blocks=4."""
+    cameras: tuple[str, ...] = ()
+    """POLICY_CAMERA=DATASET_CAMERA where the dataset names its cameras otherwise."""
+    gripper_open: float = 1.0
+    """Reading of an open gripper in the datasets."""
+    gripper_closed: float = 0.0
+    """Reading of a closed gripper in the datasets."""
+    embodiment: str = ""
+    """Body that the policy will drive (file in hw_configs); that of the first dataset when left out."""
+    cache: Path | None = None
+    """Folder of rows and statistics; OUT/cache when left out."""
+    cache_mb: int = 512
+    """Memory per process for decoded frames."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
+    """How several processes share the work."""
+    workers: int = 2
+    """Threads per process that prepare batches."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """tensorboard, trackio, wandb; training.jsonl is always written."""
+
+
+def train_recipe(name: str, argv: Sequence[str]) -> int:
+    """Train a policy on a vision-language backbone."""
+    options = parse(VLAOptions, argv, prog=f"finevla train {name}")
+    from finevla_runtime.contracts.clock import SteadyClock
+    from training.log_sinks import ProgressBar
+    from training.recipes import vla_recipe
+    from training.train_vla import VLAJob, train_vla
+
+    out = options.out or Path("build") / name
+    recipe = _recipe(vla_recipe(name), options, out)
+    job = VLAJob(
+        recipe=recipe,
+        sources=_sources(options),
+        out=out,
+        cache=options.cache or out / "cache",
+        init=options.init,
+        embodiment=options.embodiment,
+        device=options.device,
+        strategy=options.strategy,
+        workers=options.workers,
+        cache_mb=options.cache_mb,
+        loggers=options.loggers,
+    )
+    screen = ProgressBar() if sys.stderr.isatty() else None
+    checkpoint = train_vla(job, SteadyClock(), _report, screen=screen)
+    sys.stdout.write(
+        f"checkpoint {checkpoint}\n"
+        f"next: finevla export {out} --out {out}/bundle --dataset {_folder(options.dataset[0])}\n"
+    )
+    return 0
+
+
+def _recipe(recipe: VLARecipe, options: VLAOptions, out: Path) -> VLARecipe:
+    from training.recipes.overrides import override
+
+    named = {
+        "backbone": options.backbone,
+        "fg_raw": options.fg_raw,
+        "steps": options.steps,
+        "global_batch": options.batch,
+    }
+    recipe = replace(recipe, **{key: value for key, value in named.items() if value is not None})  # type: ignore[arg-type]
+    recipe = override(recipe, options.set)
+    return replace(recipe, backbone=str(_tiny_backbone(out))) if recipe.backbone == TINY else recipe
+
+
+def _tiny_backbone(out: Path) -> Path:
+    """Write the tiny random backbone of the tiny recipes, which rehearse the whole path without any download."""
+    from training.policies.tiny_backbone import write_tiny_backbone
+
+    folder = out / "tiny-backbone"
+    if not (folder / "config.json").is_file():
+        write_tiny_backbone(folder)
+    return folder
+
+
+def _sources(options: VLAOptions) -> tuple[DataSource, ...]:
+    from training.data.gripper_range import GripperRange
+    from training.data.vla_dataset import DataSource
+
+    cameras = dict(_pair(entry, "--cameras") for entry in options.cameras)
+    grippers = GripperRange(closed=options.gripper_closed, open=options.gripper_open)
+    sources = []
+    for entry in options.dataset:
+        folder, weight = entry, 1.0
+        if "=" in entry and not Path(entry).exists():
+            folder, text = _pair(entry, "--dataset")
+            weight = _number(text, entry)
+        sources.append(DataSource(Path(folder), weight, grippers=grippers, cameras=cameras))
+    return tuple(sources)
+
+
+def _folder(entry: str) -> str:
+    return entry if Path(entry).exists() else entry.rpartition("=")[0]
+
+
+def _pair(entry: str, option: str) -> tuple[str, str]:
+    from finevla_runtime.contracts.errors import SetupError
+
+    name, equals, value = entry.rpartition("=")
+    if not equals or not name or not value:
+        raise SetupError("FV-TRN-021", f"{option} {entry!r} is not NAME=VALUE.")
+    return name, value
+
+
+def _number(text: str, entry: str) -> float:
+    from finevla_runtime.contracts.errors import SetupError
+
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SetupError("FV-TRN-021", f"--dataset {entry!r}: {text!r} is no weight.") from error
+
+
+def _report(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
