@@ -151,8 +151,8 @@ the end. {options.batches} batches of {options.batch} samples, three views each,
 |---|---|---|---|---|---|---|---|---|
 {rows}
 
-- Appetite of a training step: {appetite:.0f} samples/s, {source}. `one core / appetite` above 1: one core
-  prepares more than the step eats.
+- Appetite of a training step: {appetite:.0f} samples/s, {source}.
+  `one core / appetite` above 1 means that one core prepares more than the step eats.
 - `cores for 4B`: cores that feed one H200 at {BIG_STEP_SAMPLES_S:.0f} samples/s, an estimate for a 4B policy whose
   arithmetic stands in the benchmark's source.
 - A cache of 0 MB stands for a dataset far larger than the cache: every frame is decoded. Samples/s is wall time and
