@@ -36,7 +36,13 @@ class ServeOptions:
     ready_file: Path | None = None
     """Write the address into this file once the server answers."""
     engine: str = "onnxruntime"
-    """What runs the graph."""
+    """What runs the model: onnxruntime, onnxruntime-cuda, torch or tensorrt."""
+    engine_dir: Path | None = None
+    """Folder that `finevla engine build` wrote, for --engine tensorrt."""
+    precision: str = "stored"
+    """fp32, fp16 or bf16 where the engine can choose; stored: as the bundle was exported or the engine built."""
+    device: str = ""
+    """cpu or cuda:<number>; empty for the engine's own choice."""
     threads: int = 1
     """CPU threads of one run of the model; 0 takes all cores."""
     max_batch: int = 8
@@ -109,7 +115,7 @@ def _server_options(options: ServeOptions) -> ServerOptions:
     return ServerOptions(
         address=f"{host}:{options.port}" if options.socket is None else f"unix:{options.socket}",
         engine=options.engine,
-        engine_options=EngineOptions(threads=options.threads),
+        engine_options=EngineOptions(options.threads, options.precision, options.engine_dir, options.device),
         max_batch=options.max_batch,
         max_queue=options.max_queue,
         max_sessions=options.max_sessions,

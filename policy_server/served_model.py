@@ -94,4 +94,4 @@ def load_engine_checked(bundle: Bundle, engine_name: str, options: EngineOptions
         SetupError: FV-ENG-*, FV-PAR-*.
     """
     engine = load_engine(engine_name, bundle, options)
-    return engine, check_parity(engine, bundle)
+    return engine, check_parity(engine, bundle, engine.precision)

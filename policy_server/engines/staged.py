@@ -1,0 +1,162 @@
+"""Runs the graphs of a bundle in the order of its plan, whatever library executes one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from finevla_runtime.bundle import Bundle
+from finevla_runtime.contracts.arrays import FloatArray
+from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.graph_plan import GraphPlan
+from policy_server.engines.engine import Tensors
+
+POLICY, VISION, PREFIX, HEAD = "policy", "vision", "prefix", "head"
+STATIC_PREFIX = "prefix_static_"
+# Flow-matching time enters the head as one of 1000 buckets (StarVLA GR00T head, num_timestep_buckets).
+TIME_BUCKETS = 1000
+
+T = TypeVar("T")
+
+
+class GraphRunner(Protocol[T]):
+    """Executes single graphs; its tensors ``T`` stay on its device between graphs."""
+
+    def upload(self, array: npt.NDArray[np.generic]) -> T:
+        """Return a contiguous array as a tensor of this runner."""
+        ...
+
+    def run(self, graph: str, inputs: Mapping[str, T]) -> T:
+        """Return the one output of a graph; inputs it does not declare are left out (PolicyError FV-ENG-004)."""
+        ...
+
+    def advance(self, x: T, velocity: T, step: float) -> T:
+        """Return ``x + step * velocity``."""
+        ...
+
+    def download(self, tensor: T) -> FloatArray:
+        """Return a tensor as float32 in host memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Which graphs make one answer.
+
+    Attributes:
+        plan: the bundle's plan.
+        policy: one graph from inputs to rows; None where vision, prefix and head are separate.
+        cut: whether tokens are cut to the bucket first.
+        prefixes: bucket -> prefix graph.
+    """
+
+    plan: GraphPlan
+    policy: str | None = None
+    cut: bool = False
+    prefixes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Return every graph that must be loaded."""
+        if self.policy is not None:
+            return (self.policy,)
+        return (VISION, *dict.fromkeys(self.prefixes.values()), HEAD)
+
+
+def stages_of(bundle: Bundle, available: Collection[str], static_prefix: bool = False) -> Stages:
+    """Return what an engine has to run.
+
+    Args:
+        bundle: the bundle, for its plan.
+        available: names of the graphs or programs the engine could load.
+        static_prefix: whether the engine needs a prefix of fixed length; others prefer the one of any length.
+
+    Raises:
+        SetupError: FV-ENG-001 when one is missing.
+    """
+    plan = bundle.plan
+    if plan.kind == "single":
+        stages = Stages(plan, POLICY)
+    else:
+        any_length = PREFIX in available and not static_prefix
+        prefixes = {size: PREFIX if any_length else f"{STATIC_PREFIX}{size}" for size in plan.buckets}
+        stages = Stages(plan, None, True, prefixes)
+    missing = [name for name in stages.graphs if name not in available]
+    if missing:
+        got = ", ".join(sorted(available)) or "none"
+        raise SetupError(
+            "FV-ENG-001", f"{bundle.path} has no {', '.join(missing)} (it has: {got}); export the bundle again."
+        )
+    return stages
+
+
+class StagedEngine(Generic[T]):
+    """Vision, then the prefix once, then the head once or in Euler steps; or one graph for all of it."""
+
+    def __init__(
+        self, bundle: Bundle, stages: Stages, runner: GraphRunner[T], precision: str = "stored", max_batch: int = 0
+    ) -> None:
+        """Run ``stages`` on ``runner``.
+
+        Args:
+            bundle: what is run.
+            stages: its graphs, as ``stages_of`` chose them.
+            runner: executes one graph.
+            precision: what the runner computes in.
+            max_batch: largest batch of the runner; larger ones are run in parts. 0 means any.
+        """
+        self.precision = precision
+        self._stages = stages
+        self._runner = runner
+        self._pad_id = bundle.spec.prompt.pad_id
+        self._max_batch = max_batch
+
+    def run(self, inputs: Tensors) -> FloatArray:
+        """Return normalised action rows float32[batch, rows, dof] (PolicyError FV-ENG-004 when a graph fails)."""
+        batch = len(next(iter(inputs.values())))
+        size = self._max_batch or batch
+        parts = [
+            self._answer({name: value[first : first + size] for name, value in inputs.items()})
+            for first in range(0, batch, size)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _answer(self, inputs: Tensors) -> FloatArray:
+        """Return the rows of a batch the runner can hold."""
+        stages, runner = self._stages, self._runner
+        arrays = dict(inputs)
+        if stages.cut:
+            arrays["tokens"] = cut_tokens(arrays["tokens"], stages.plan, self._pad_id)
+        tensors = {name: runner.upload(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        if stages.policy is not None:
+            return runner.download(runner.run(stages.policy, tensors))
+        tensors["image_embeds"] = runner.run(VISION, tensors)
+        tensors["hidden"] = runner.run(stages.prefixes[arrays["tokens"].shape[1]], tensors)
+        if stages.plan.denoise_steps == 0:
+            return runner.download(runner.run(HEAD, tensors))
+        return runner.download(self._denoise(tensors, len(arrays["tokens"])))
+
+    def _denoise(self, tensors: Mapping[str, T], batch: int) -> T:
+        """Integrate the head's velocity from the noise to the rows; the prefix is not run again."""
+        steps, runner = self._stages.plan.denoise_steps, self._runner
+        x = tensors["noise"]
+        for step in range(steps):
+            # The head reads int(1000 t), computed as StarVLA does, for t = 0, 1/steps, …
+            time = np.full(batch, int(step / float(steps) * TIME_BUCKETS), np.int64)
+            velocity = runner.run(HEAD, {**tensors, "x": x, "time": runner.upload(time)})
+            x = runner.advance(x, velocity, 1.0 / steps)
+        return x
+
+
+def cut_tokens(tokens: npt.NDArray[np.generic], plan: GraphPlan, pad_id: int) -> npt.NDArray[np.generic]:
+    """Return tokens int64[batch, bucket]: right padding that no prompt of the batch needs is left out.
+
+    Every stage is causal or masks padding, so the answer does not depend on the bucket.
+    """
+    used = np.flatnonzero((tokens != pad_id).any(axis=0))
+    length = int(used[-1]) + 1 if used.size else 1
+    return tokens[:, : plan.bucket(length)]
