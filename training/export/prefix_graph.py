@@ -1,132 +1,159 @@
-"""The language model as a graph: tokens and image embeddings in, last hidden states out.
+"""The language model as a graph: ``tokens`` and ``image_embeds`` in, ``hidden`` out.
 
 The prompt of a policy always starts in the same way (chat markup, image placeholders), so the places of the image
 tokens and all rotary angles are constants. Prompts are padded on the right and everything is causal, so what follows
-a prompt cannot change its hidden states, and no attention mask is needed.
+a prompt cannot change its hidden states, and the only mask is the causal one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from training.export.gated_delta import DeltaRule
-from training.export.rotary import rotate
-
-MASKED = -1e4
+from training.export.layers import MASKED, attend, rotate
+from training.export.operations import Operations, Value
+from training.export.prompt_positions import PromptPositions
 
 
-class PrefixGraph(nn.Module):
-    """``tokens`` int64[B, S] and ``image_embeds`` float[B, N, width] to ``hidden`` float[B, S, width]."""
+class PrefixGraph:
+    """The text model of a Qwen3.5 or Qwen3-VL backbone over a fixed prompt layout."""
 
-    def __init__(self, text: nn.Module, image_places: Sequence[int], positions: Tensor, rule: DeltaRule) -> None:
-        """Share the modules of a Qwen3.5 text model.
+    def __init__(self, text: nn.Module, layout: PromptPositions, deepstack: int = 0) -> None:
+        """Precompute the rotary tables of the longest prompt.
 
         Args:
-            text: Hugging Face's ``Qwen3_5TextModel`` in evaluation mode.
-            image_places: index of every image token in the prompt, ascending, cameras in order.
-            positions: int64[3, L], time, height and width positions of the longest prompt (M-RoPE).
-            rule: dialect of the linear attention layers.
+            text: Hugging Face's text model, whose weights the graph reads.
+            layout: places and positions of the prompt.
+            deepstack: language layers that add features of earlier vision layers (Qwen3-VL).
         """
-        super().__init__()
-        self.rule = rule
-        self.embed_tokens = cast(nn.Embedding, text.embed_tokens)
-        self.layers = cast(nn.ModuleList, text.layers)
-        self.norm = cast(nn.Module, text.norm)
-        self.first, self.count = _image_runs(image_places)
+        self._text = cast(Any, text)
+        self._runs = layout.runs
+        self._deepstack = deepstack
+        table = self._text.embed_tokens.weight
+        self._width = int(table.shape[1])
         with torch.no_grad():
-            sample = torch.zeros(1, dtype=torch.float32, device=positions.device)
-            cos, sin = cast(nn.Module, text.rotary_emb)(sample, positions[:, None])
-        self.cos, self.sin = nn.Buffer(cos[0].float()), nn.Buffer(sin[0].float())
+            sample = torch.zeros(1, dtype=torch.float32, device=table.device)
+            cos, sin = self._text.rotary_emb(sample, layout.positions[:, None].to(table.device))
+        self._cos, self._sin = cos[0].float().contiguous(), sin[0].float().contiguous()
+        self._places = torch.arange(layout.positions.shape[1], dtype=torch.float32)
 
-    def forward(self, tokens: Tensor, image_embeds: Tensor) -> Tensor:
-        """Return the hidden states after the final norm, float[B, S, width]; S is at most the longest prompt."""
-        length = tokens.shape[1]
-        x = self._embed(tokens, image_embeds)
-        cos, sin = self.cos[:length], self.sin[:length]
-        place = torch.arange(length, device=tokens.device)
-        mask = (place[None, :] > place[:, None]).float() * MASKED
-        for layer in self.layers:
-            h = layer.input_layernorm(x)
-            if layer.block_type == "linear_attention":
-                x = x + _gated_delta(layer.linear_attn, h, self.rule)
+    def build(self, ops: Operations, tokens: Value, image_embeds: Value, length: int | None) -> Value:
+        """Return float32[B, S, width], the hidden states after the final norm.
+
+        Args:
+            ops: operations.
+            tokens: int64[B, S].
+            image_embeds: float32[B, image tokens, width, times one plus the deepstack levels].
+            length: S where it is fixed, None for any length up to the longest prompt.
+        """
+        words = ops.embedding(ops.weight(self._text.embed_tokens.weight), tokens)
+        images = ops.cast(image_embeds, words.dtype)
+        levels = [ops.slice(images, 2, i * self._width, (i + 1) * self._width) for i in range(self._deepstack + 1)]
+        x = self._at_images(ops, words, levels[0], added=False)
+        cos, sin, mask = self._tables(ops, tokens)
+        for number, layer in enumerate(self._text.layers):
+            h = _norm(ops, x, layer.input_layernorm)
+            if hasattr(layer, "linear_attn"):
+                x = x + _gated_delta(ops, layer.linear_attn, h, length)
             else:
-                x = x + _attend(layer.self_attn, h, cos, sin, mask)
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return cast(Tensor, self.norm(x))
+                x = x + self._attention(ops, layer.self_attn, h, cos, sin, mask)
+            x = x + _feed_forward(ops, layer.mlp, _norm(ops, x, layer.post_attention_layernorm))
+            if number < self._deepstack:
+                x = self._at_images(ops, x, levels[number + 1], added=True)
+        return ops.floats(_norm(ops, x, self._text.norm))
 
-    def _embed(self, tokens: Tensor, image_embeds: Tensor) -> Tensor:
-        """Put the image embeddings in the place of their placeholders; pure slicing, as the places are known."""
-        words = self.embed_tokens(tokens)
-        images = image_embeds.to(words.dtype)
+    def _at_images(self, ops: Operations, x: Value, images: Value, added: bool) -> Value:
+        """Put image features in their places or add them there; pure slicing, as the places are known."""
         parts, end, used = [], 0, 0
-        for first, count in zip(self.first, self.count, strict=True):
-            parts += [words[:, end:first], images[:, used : used + count]]
+        for first, count in self._runs:
+            if first > end:
+                parts.append(ops.slice(x, 1, end, first))
+            features = ops.slice(images, 1, used, used + count)
+            parts.append(ops.slice(x, 1, first, first + count) + features if added else features)
             end, used = first + count, used + count
-        return torch.cat([*parts, words[:, end:]], dim=1)
+        return ops.concat([*parts, ops.slice(x, 1, end, None)], 1)
 
+    def _tables(self, ops: Operations, tokens: Value) -> tuple[Value, Value, Value]:
+        """Return cos and sin float32[S, R] and the causal mask float32[S, S]."""
+        cos = ops.first(ops.weight(self._cos, name="prefix.cos"), 0, tokens)
+        sin = ops.first(ops.weight(self._sin, name="prefix.sin"), 0, tokens)
+        places = ops.first(ops.weight(self._places, name="prefix.places"), 0, tokens)
+        later = ops.compare("greater", ops.reshape(places, 1, -1), ops.reshape(places, -1, 1))
+        return cos, sin, ops.floats(later) * MASKED
 
-def _image_runs(places: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return first index and length of every unbroken run of image tokens."""
-    first: list[int] = []
-    count: list[int] = []
-    for place in places:
-        if first and place == first[-1] + count[-1]:
-            count[-1] += 1
+    def _attention(self, ops: Operations, layer: Any, x: Value, cos: Value, sin: Value, mask: Value) -> Value:
+        """Return causal grouped-query attention, gated where the layer has a gate, float[B, S, width]."""
+        size = int(layer.head_dim)
+        shared = int(layer.num_key_value_groups)
+        turn, gate = int(self._cos.shape[-1]), None
+        q = ops.linear(x, layer.q_proj)
+        groups = layer.k_proj.out_features // size
+        if layer.q_proj.out_features == 2 * layer.o_proj.in_features:
+            q = ops.reshape(q, 0, 0, groups * shared, 2 * size)
+            gate = ops.reshape(ops.slice(q, 3, size, None), 0, 0, -1)
+            q = ops.slice(q, 3, 0, size)
         else:
-            first.append(place)
-            count.append(1)
-    return first, count
+            q = ops.reshape(q, 0, 0, groups * shared, size)
+        q = ops.transpose(_norm(ops, q, layer.q_norm), 0, 2, 1, 3)
+        k = ops.reshape(ops.linear(x, layer.k_proj), 0, 0, groups, size)
+        k = ops.transpose(_norm(ops, k, layer.k_norm), 0, 2, 1, 3)
+        q, k = rotate(ops, q, cos, sin, turn, size), rotate(ops, k, cos, sin, turn, size)
+        v = ops.transpose(ops.reshape(ops.linear(x, layer.v_proj), 0, 0, groups, size), 0, 2, 1, 3)
+        # Query heads that share keys have an axis of their own, so keys and values are never copied per query head.
+        q = ops.reshape(q, 0, groups, shared, -1, size)
+        k = ops.reshape(ops.transpose(k, 0, 1, 3, 2), 0, groups, 1, size, -1)
+        seen = attend(ops, q, k, ops.reshape(v, 0, groups, 1, -1, size), size**-0.5, mask)
+        seen = ops.transpose(ops.reshape(seen, 0, groups * shared, -1, size), 0, 2, 1, 3)
+        seen = ops.reshape(seen, 0, 0, -1)
+        if gate is not None:
+            seen = seen * ops.elementwise("sigmoid", gate)
+        return ops.linear(seen, layer.o_proj)
 
 
-def _attend(layer: nn.Module, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-    """Return causal, output-gated, grouped-query attention, float[B, S, width]."""
-    batch, length, size = x.shape[0], x.shape[1], int(cast(int, layer.head_dim))
-    q, gate = layer.q_proj(x).view(batch, length, -1, 2 * size).chunk(2, dim=-1)
-    q = layer.q_norm(q).transpose(1, 2)
-    k = layer.k_norm(layer.k_proj(x).view(batch, length, -1, size)).transpose(1, 2)
-    v = layer.v_proj(x).view(batch, length, -1, size).transpose(1, 2)
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    # Query heads of one key head stand on their own axis, so keys and values are never copied per query head.
-    q = q.unflatten(1, (k.shape[1], -1))
-    scores = (q @ k.unsqueeze(2).transpose(-1, -2)).float() * size**-0.5 + mask
-    seen = torch.softmax(scores, dim=-1).to(v.dtype) @ v.unsqueeze(2)
-    seen = seen.flatten(1, 2).transpose(1, 2).flatten(2)
-    return cast(Tensor, layer.o_proj(seen * torch.sigmoid(gate.flatten(2))))
+def _norm(ops: Operations, x: Value, norm: Any) -> Value:
+    """Return Qwen's RMS norm; Qwen3.5 stores weights around zero, Qwen3-VL around one."""
+    eps = float(getattr(norm, "eps", None) or norm.variance_epsilon)
+    if type(norm).__name__ == "Qwen3_5RMSNorm":
+        return ops.rms_norm(x, 1.0 + norm.weight.detach().float(), eps, name=ops.derived(norm.weight, "plus_one"))
+    return ops.rms_norm(x, norm.weight, eps)
 
 
-def _gated_delta(layer: nn.Module, x: Tensor, rule: DeltaRule) -> Tensor:
+def _feed_forward(ops: Operations, mlp: Any, x: Value) -> Value:
+    """Return the gated feed-forward network."""
+    return ops.linear(ops.silu(ops.linear(x, mlp.gate_proj)) * ops.linear(x, mlp.up_proj), mlp.down_proj)
+
+
+def _gated_delta(ops: Operations, layer: Any, x: Value, length: int | None) -> Value:
     """Return the output of one gated delta layer, float[B, S, width]."""
-    mixed = F.silu(_causal_convolution(layer.in_proj_qkv(x), layer.conv1d.weight))
-    query, key, value = mixed.split([layer.key_dim, layer.key_dim, layer.value_dim], dim=-1)
-    shared = layer.num_v_heads // layer.num_k_heads
-    q = _unit(query.unflatten(2, (-1, layer.head_k_dim)).float()).repeat_interleave(shared, dim=2)
-    k = _unit(key.unflatten(2, (-1, layer.head_k_dim)).float()).repeat_interleave(shared, dim=2)
-    v = value.unflatten(2, (-1, layer.head_v_dim)).float()
-    beta = torch.sigmoid(layer.in_proj_b(x)).float()
-    decay = -layer.A_log.float().exp() * F.softplus(layer.in_proj_a(x).float() + layer.dt_bias.float())
-    seen = rule(q, k, v, decay, beta).to(x.dtype)
-    gate = layer.in_proj_z(x).unflatten(2, (-1, layer.head_v_dim))
-    return cast(Tensor, layer.out_proj(layer.norm(seen, gate).flatten(2)))
+    mixed = ops.causal_convolution(ops.linear(x, layer.in_proj_qkv), layer.conv1d.weight)
+    keys, heads, size = layer.key_dim, layer.num_v_heads, layer.head_k_dim
+    q, k = (ops.slice(mixed, 2, start, start + keys) for start in (0, keys))
+    q, k = (_unit(ops, ops.floats(ops.reshape(part, 0, 0, layer.num_k_heads, size))) for part in (q, k))
+    q, k = (_shared_heads(ops, part, layer.num_k_heads, heads, size) for part in (q * size**-0.5, k))
+    v = ops.floats(ops.reshape(ops.slice(mixed, 2, 2 * keys, None), 0, 0, heads, layer.head_v_dim))
+    beta = ops.floats(ops.elementwise("sigmoid", ops.linear(x, layer.in_proj_b)))
+    rate = -layer.A_log.detach().float().exp()
+    raised = ops.floats(ops.linear(x, layer.in_proj_a)) + ops.weight(
+        layer.dt_bias.detach().float(), name=ops.derived(layer.dt_bias, "float")
+    )
+    decay = ops.elementwise("softplus", raised) * ops.weight(rate, name=ops.derived(layer.A_log, "rate"))
+    seen = ops.cast(ops.delta_rule(q, k, v, decay, beta, heads, length), x.dtype)
+    gate = ops.floats(ops.reshape(ops.linear(x, layer.in_proj_z), 0, 0, heads, layer.head_v_dim))
+    normed = ops.rms_norm(seen, layer.norm.weight, float(layer.norm.variance_epsilon))
+    gated = ops.cast(ops.floats(normed) * ops.silu(gate), x.dtype)
+    return ops.linear(ops.reshape(gated, 0, 0, -1), layer.out_proj)
 
 
-def _causal_convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve every channel of float[B, S, C] with its own taps float[C, 1, k], reading the past only.
-
-    Shifted products instead of a grouped convolution: they need no transposes, and any compiler fuses them.
-    """
-    taps = weight.shape[-1]
-    padded = F.pad(x, (0, 0, taps - 1, 0))
-    out = x * weight[:, 0, taps - 1]
-    for tap in range(taps - 1):
-        out = out + padded[:, tap : tap + x.shape[1]] * weight[:, 0, tap]
-    return out
+def _shared_heads(ops: Operations, x: Value, have: int, want: int, size: int) -> Value:
+    """Repeat every head of [B, S, have, size] for the consecutive value heads it serves, [B, S, want, size]."""
+    if have == want:
+        return x
+    wide = ops.concat([ops.reshape(x, 0, 0, have, 1, size)] * (want // have), 3)
+    return ops.reshape(wide, 0, 0, want, size)
 
 
-def _unit(x: Tensor) -> Tensor:
+def _unit(ops: Operations, x: Value) -> Value:
     """Return vectors of length one along the last axis, with Hugging Face's epsilon."""
-    return x * torch.rsqrt((x * x).sum(dim=-1, keepdim=True) + 1e-6)
+    return x * ops.elementwise("rsqrt", ops.reduce("sum", x * x) + 1e-6)

@@ -1,4 +1,4 @@
-"""The vision tower as a graph: uint8 frames of fixed size in, image embeddings out.
+"""The vision tower as a graph: uint8 frames of fixed size in, ``image_embeds`` out.
 
 Hugging Face's forward packs all images into one sequence and splits it by data-dependent lengths, which cannot be
 exported. The frames of a policy have fixed sizes, so here every image is one entry of the batch, and its position
@@ -8,101 +8,111 @@ embeddings and rotary tables are constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
+from torch import Tensor
 
-from training.export.rotary import rotate
+from training.export.layers import attend, layer_norm, rotate
+from training.export.operations import Operations, Value
+from training.policies.backbone import Backbone
+from training.policies.image_patches import ImageGrid, Patchify
 
 
-class VisionGraph(nn.Module):
-    """Frames of every camera to ``image_embeds`` float[B, N, width], cameras in order."""
+class VisionGraph:
+    """The vision tower of a backbone with fixed cameras."""
 
-    def __init__(self, visual: nn.Module, sizes: Sequence[tuple[int, int]]) -> None:
-        """Share the modules of a Qwen3.5 vision tower.
+    def __init__(self, backbone: Backbone) -> None:
+        """Read the frame sizes and precompute positions and rotary angles."""
+        self._tower = cast(Any, backbone.model).model.visual
+        self._patchify = {p.grid: p for p in cast("Sequence[Patchify]", backbone.patchify)}
+        self._grids = backbone.grids
+        self._tables = {
+            grid: _tables(self._tower, cast(Any, backbone.constants[backbone.grids.index(grid)])) for grid in self._grids
+        }
+        self._levels = [int(i) for i in getattr(self._tower, "deepstack_visual_indexes", ())]
 
-        Args:
-            visual: Hugging Face's ``Qwen3_5VisionModel`` in evaluation mode.
-            sizes: height and width of every camera in pixels, multiples of patch size times merge size.
-        """
-        super().__init__()
-        self.sizes = tuple(sizes)
-        self.blocks = cast(nn.ModuleList, visual.blocks)
-        self.merger = cast(nn.Module, visual.merger)
-        projection = cast(nn.Conv3d, cast(nn.Module, visual.patch_embed).proj)
-        self.patch = int(projection.kernel_size[1])
-        self.merge = int(cast(int, visual.spatial_merge_size))
-        # A still image is shown to the tower as identical frames, so its kernels may be summed over time.
-        self.patch_weight = nn.Buffer(projection.weight.detach().float().sum(2).to(projection.weight.dtype))
-        self.patch_bias = nn.Buffer(cast(Tensor, projection.bias).detach())
-        for height, width in dict.fromkeys(self.sizes):
-            positions, cos, sin = _tables(visual, height // self.patch, width // self.patch)
-            self.register_buffer(f"positions_{height}x{width}", positions.to(projection.weight.dtype))
-            self.register_buffer(f"cos_{height}x{width}", cos)
-            self.register_buffer(f"sin_{height}x{width}", sin)
-
-    def forward(self, *frames: Tensor) -> Tensor:
-        """Return float[B, N, width] for uint8[B, H, W, 3] per camera, 0..255."""
-        batch = frames[0].shape[0]
-        found: list[Tensor | None] = [None] * len(frames)
-        for size in dict.fromkeys(self.sizes):
-            cameras = [i for i, own in enumerate(self.sizes) if own == size]
-            # Cameras of one size go through the tower as one batch, camera-major.
-            seen = self._tower(torch.cat([frames[i] for i in cameras]), size)
+    def build(self, ops: Operations, frames: Sequence[Value]) -> Value:
+        """Return float32[B, image tokens, width, times one plus the deepstack levels]; uint8[B, H, W, 3] per camera."""
+        views: dict[int, Value] = {}
+        for grid in dict.fromkeys(self._grids):
+            # Cameras of one size run through the tower together.
+            cameras = [i for i, own in enumerate(self._grids) if own == grid]
+            wide = [ops.reshape(ops.floats(frames[i]), 0, 1, grid.height, grid.width, 3) for i in cameras]
+            together = wide[0] if len(wide) == 1 else ops.concat(wide, 1)
+            seen, features = self._see(ops, ops.reshape(together, -1, grid.height, grid.width, 3), grid)
+            seen = ops.reshape(seen, -1, len(cameras), grid.tokens, features)
             for place, camera in enumerate(cameras):
-                found[camera] = seen[place * batch : (place + 1) * batch]
-        return torch.cat([part for part in found if part is not None], dim=1)
+                views[camera] = ops.squeeze(ops.slice(seen, 1, place, place + 1), 1)
+        ordered = [views[i] for i in range(len(self._grids))]
+        return ops.floats(ordered[0] if len(ordered) == 1 else ops.concat(ordered, 1))
 
-    def _tower(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return float[n, tokens, width] for uint8[n, H, W, 3]."""
-        positions, cos, sin = (getattr(self, f"{name}_{size[0]}x{size[1]}") for name in ("positions", "cos", "sin"))
-        x = self._patches(frames, size) + positions
-        for block in self.blocks:
-            x = x + _attend(cast(nn.Module, block.attn), block.norm1(x), cos, sin)
-            x = x + block.mlp(block.norm2(x))
-        merged = x.shape[1] // self.merge**2
-        # The merger flattens its input to rows of merged patches, which mixes batch and tokens.
-        return cast(Tensor, self.merger(x)).reshape(-1, merged, self._width())
-
-    def _width(self) -> int:
-        return int(cast(nn.Linear, self.merger.linear_fc2).out_features)
-
-    def _patches(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return float[n, patches, channels] in the tower's order: merged blocks first, patches inside a block next."""
-        pixels = frames.permute(0, 3, 1, 2).float() * (1.0 / 127.5) - 1.0
-        weight = cast(Tensor, self.patch_weight)
-        x = F.conv2d(pixels.to(weight.dtype), weight, cast(Tensor, self.patch_bias), stride=self.patch)
-        rows, columns = size[0] // (self.patch * self.merge), size[1] // (self.patch * self.merge)
-        x = x.reshape(-1, weight.shape[0], rows, self.merge, columns, self.merge)
-        return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, rows * columns * self.merge**2, weight.shape[0])
-
-
-def _attend(attention: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return softmax attention inside every image, float[n, patches, channels]."""
-    heads = int(cast(int, attention.num_heads))
-    patches, width = x.shape[1], x.shape[2]
-    mixed = cast(nn.Linear, attention.qkv)(x).reshape(-1, patches, 3, heads, width // heads)
-    q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind(0)
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    weights = torch.softmax((q @ k.transpose(-1, -2)) * (width // heads) ** -0.5, dim=-1, dtype=torch.float32)
-    seen = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(-1, patches, width)
-    return cast(Tensor, cast(nn.Linear, attention.proj)(seen))
-
-
-def _tables(visual: nn.Module, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return position embeddings float[patches, channels] and rotary cos, sin float32[patches, head width]."""
-    merge = int(cast(int, visual.spatial_merge_size))
-    grid = torch.tensor([[1, rows, columns]])
-    with torch.no_grad():
-        indices, weights = get_vision_interpolation_indices_and_weights(
-            grid, num_grid_per_side=int(cast(int, visual.num_grid_per_side)), mode="bilinear", align_corners=True,
-            spatial_merge_size=merge,
+    def _see(self, ops: Operations, frames: Value, grid: ImageGrid) -> tuple[Value, int]:
+        """Return float[n, tokens, features] of float32[n, H, W, 3] and how many features there are."""
+        name = f"{grid.height}x{grid.width}"
+        positions, cos, sin = (
+            ops.weight(table, name=f"vision.{kind}.{name}")
+            for kind, table in zip(("positions", "cos", "sin"), self._tables[grid], strict=True)
         )
-        table = cast(nn.Embedding, visual.pos_embed).weight
-        positions = (table.float()[indices.to(table.device)] * weights.to(table.device)[:, :, None]).sum(1)
-        where = get_vision_position_ids(grid, merge).to(table.device)
-        cos, sin = cast(nn.Module, visual.rotary_pos_emb)(positions, where)
-    return positions, cos, sin
+        x = self._patches(ops, frames, grid) + positions
+        size = int(self._tables[grid][1].shape[-1])
+        found = []
+        for number, block in enumerate(self._tower.blocks):
+            x = x + _attention(ops, block.attn, layer_norm(ops, x, block.norm1), cos, sin, grid.patches, size)
+            inner = ops.linear(layer_norm(ops, x, block.norm2), block.mlp.linear_fc1)
+            x = x + ops.linear(ops.elementwise("gelu_tanh", inner), block.mlp.linear_fc2)
+            if number in self._levels:
+                found.append(_merge(ops, self._tower.deepstack_merger_list[self._levels.index(number)], x, grid))
+        found.insert(0, _merge(ops, self._tower.merger, x, grid))
+        width = int(self._tower.merger.linear_fc2.out_features)
+        return (found[0] if len(found) == 1 else ops.concat(found, 2)), width * len(found)
+
+    def _patches(self, ops: Operations, frames: Value, grid: ImageGrid) -> Value:
+        """Return float[n, patches, channels] in the tower's order: merged blocks first, patches inside a block next."""
+        prepare, projection = self._patchify[grid], self._tower.patch_embed.proj
+        size, name = f"{grid.height}x{grid.width}", "vision.pixel"
+        x = ops.transpose(frames, 0, 3, 1, 2)
+        if prepare.across is not None and prepare.down is not None:
+            # Pillow resizes rows first and rounds to bytes after each of the two passes.
+            across = ops.weight(prepare.across.t().contiguous(), name=f"vision.across.{size}")
+            x = ops.clip(ops.elementwise("floor", x @ across + 0.5), 0.0, 255.0)
+            down = ops.weight(prepare.down, name=f"vision.down.{size}")
+            x = ops.clip(ops.elementwise("floor", down @ x + 0.5), 0.0, 255.0)
+        scale, shift = 1.0 / (255.0 * prepare.std), -prepare.mean / prepare.std
+        x = x * ops.weight(scale, name=f"{name}.scale") + ops.weight(shift, name=f"{name}.shift")
+        # A still image is shown to the tower as identical frames, so its kernels may be summed over time.
+        weight = projection.weight.detach().float().sum(2).to(projection.weight.dtype)
+        kernel = ops.weight(weight, name=f"{name}.kernel")
+        x = ops.patches(ops.cast(x, weight.dtype), kernel, ops.weight(projection.bias), prepare.rule.patch)
+        x = ops.reshape(x, 0, weight.shape[0], grid.token_rows, grid.merge, grid.token_columns, grid.merge)
+        return ops.reshape(ops.transpose(x, 0, 2, 4, 3, 5, 1), 0, grid.patches, weight.shape[0])
+
+
+def _attention(ops: Operations, layer: Any, x: Value, cos: Value, sin: Value, patches: int, size: int) -> Value:
+    """Return softmax attention inside every image, float[n, patches, channels]."""
+    heads = int(layer.num_heads)
+    mixed = ops.reshape(ops.linear(x, layer.qkv), 0, patches, 3, heads, size)
+    mixed = ops.transpose(mixed, 2, 0, 3, 1, 4)
+    q, k, v = (ops.squeeze(ops.slice(mixed, 0, i, i + 1), 0) for i in range(3))
+    q, k = rotate(ops, q, cos, sin, size, size), rotate(ops, k, cos, sin, size, size)
+    seen = attend(ops, q, ops.transpose(k, 0, 1, 3, 2), v, size**-0.5)
+    return ops.linear(ops.reshape(ops.transpose(seen, 0, 2, 1, 3), 0, 0, -1), layer.proj)
+
+
+def _merge(ops: Operations, merger: Any, x: Value, grid: ImageGrid) -> Value:
+    """Return one token per block of patches, float[n, tokens, width]."""
+    after = bool(getattr(merger, "use_postshuffle_norm", False))
+    x = x if after else layer_norm(ops, x, merger.norm)
+    x = ops.reshape(x, 0, grid.tokens, -1)
+    x = layer_norm(ops, x, merger.norm) if after else x
+    return ops.linear(ops.elementwise("gelu", ops.linear(x, merger.linear_fc1)), merger.linear_fc2)
+
+
+def _tables(tower: Any, constants: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return position embeddings float[patches, channels] and rotary cos, sin float32[patches, head width]."""
+    table = tower.pos_embed.weight.detach()
+    with torch.no_grad():
+        # Summed in the tower's own type and order, as Hugging Face does.
+        positions = (table[constants.indices] * constants.weights[:, :, None]).sum(1).to(table.dtype)
+        cos, sin = tower.rotary_pos_emb(positions, constants.positions)
+    return positions, cos.float().contiguous(), sin.float().contiguous()
