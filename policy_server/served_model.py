@@ -50,14 +50,16 @@ class ServedModel:
             pb.ModelSpec(bundle_digest=bundle.digest, engine=engine_name, max_batch=worker.queue.max_batch),
         )
 
-    def submit(self, observation: Observation, demand: Demand, answer: Future[Rows]) -> None:
+    def submit(self, observation: Observation, episode_seed: int, demand: Demand, answer: Future[Rows]) -> None:
         """Process an observation and queue it; ``answer`` receives the rows or the reason there are none.
+
+        ``episode_seed`` is the session's: it decides the noise of policies that start from noise.
 
         Raises:
             Refusal: BAD_OBSERVATION (with the cause's own code), QUEUE_FULL, DRAINING.
         """
         try:
-            inputs = self._processor.inputs(observation)
+            inputs = self._processor.inputs(observation, episode_seed)
         except FineVLAError as error:
             raise Refusal(Reason.BAD_OBSERVATION, error.message, error.code) from error
         self.queue.submit(Job(inputs, demand.queued_ns, demand.deadline_ns, demand.max_age_s, answer))

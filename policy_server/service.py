@@ -171,7 +171,7 @@ class PolicyService:
             try:
                 observation = decode_observation(request.observation, model.spec, session.instruction)
                 demand = Demand(received_ns, call.deadline_ns, request.max_age_ms / 1e3)
-                model.submit(observation, demand, answer)
+                model.submit(observation, session.episode_seed, demand, answer)
             except Exception as error:
                 # Whoever repeated this request meanwhile waits on the same answer and must learn of the failure.
                 if answer.set_running_or_notify_cancel():

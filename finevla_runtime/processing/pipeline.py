@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from finevla_runtime.contracts.action import GRIPPER_INDICES, from_layout, to_layout
 from finevla_runtime.contracts.arrays import FloatArray, frozen_float32
-from finevla_runtime.contracts.errors import PolicyError, nearest
+from finevla_runtime.contracts.errors import PolicyError, SetupError, nearest
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.processing.images import resize
@@ -20,6 +20,20 @@ ModelInputs = dict[str, npt.NDArray[np.generic]]
 MAX_MODEL_VALUE = 100.0
 
 
+# The framework whose head carries noise to actions.
+FLOW_FRAMEWORK = "gr00t"
+
+
+def chunk_noise(shape: tuple[int, int], episode_seed: int, control_step: int) -> FloatArray:
+    """Return float32[rows, dof], standard normal: what a flow-matching policy starts from at one control step.
+
+    Drawn in float64 from ``numpy.random.default_rng([episode_seed, control_step])`` and rounded once, so that a
+    repeated request, a replay and every engine see the same numbers. Both integers are zero or more.
+    """
+    rng = np.random.default_rng([episode_seed, control_step])
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 class Processor:
     """The processing of one policy, driven by its PolicySpec alone."""
 
@@ -27,20 +41,33 @@ class Processor:
         """Check the statistics and parse the tokenizer once.
 
         Raises:
-            SetupError: FV-NRM-* for bad statistics, FV-TOK-* for a bad tokenizer.
+            SetupError: FV-NRM-* for bad statistics, FV-TOK-* for a bad tokenizer or a prompt and spec that disagree
+                about the state.
         """
         check_normalisation(spec.normalisation, spec.action.size)
         self.spec = spec
         self.prompt = Prompt(spec.prompt, load_tokenizer(tokenizer_json))
+        reads_text = spec.state and spec.framework != FLOW_FRAMEWORK
+        if self.prompt.reads_state != reads_text:
+            raise SetupError(
+                "FV-TOK-006",
+                f"policy {spec.name}: framework {spec.framework!r} with state {spec.state} "
+                f"{'needs' if reads_text else 'has no use for'} {{state}} in its prompt template; export it again.",
+            )
 
-    def inputs(self, observation: Observation) -> ModelInputs:
+    def inputs(self, observation: Observation, episode_seed: int = 0) -> ModelInputs:
         """Return the model's inputs without batch axis.
 
-        Keys: ``image.<camera>`` uint8[height, width, 3] for every camera of the spec, ``tokens``
-        int64[max_tokens], and ``state`` float32[dof] in model units when the policy reads proprioception.
+        Keys: ``image.<camera>`` uint8[height, width, 3] for every camera of the spec and ``tokens``
+        int64[max_tokens]; for framework ``gr00t`` also ``noise`` float32[chunk_rows, dof] and, when the policy reads
+        proprioception, ``state`` float32[dof] in model units. OFT reads the state as text.
+
+        Args:
+            observation: what the robot saw.
+            episode_seed: decides, with the control step, the noise of a flow-matching policy.
 
         Raises:
-            PolicyError: FV-OBS-003 for a missing camera, FV-IMG-001, FV-TOK-003.
+            PolicyError: FV-OBS-003 for a missing camera, FV-IMG-001, FV-TOK-003, FV-TOK-004.
         """
         inputs: ModelInputs = {}
         for camera in self.spec.cameras:
@@ -51,9 +78,14 @@ class Processor:
                 hint = f" (is {guess!r} the same camera under another name?)" if guess else ""
                 raise PolicyError("FV-OBS-003", f"the observation lacks camera {camera.name!r}; got {got}{hint}.")
             inputs[f"image.{camera.name}"] = resize(image, camera)
-        inputs["tokens"] = self.prompt.tokens(observation.instruction.text)
-        if self.spec.state:
-            inputs["state"] = self.model_rows(observation.joint_position)
+        state = self.model_rows(observation.joint_position) if self.spec.state else None
+        inputs["tokens"] = self.prompt.tokens(observation.instruction.text, state)
+        if self.spec.framework == FLOW_FRAMEWORK:
+            inputs["noise"] = chunk_noise(
+                (self.spec.chunk_rows, self.spec.action.size), episode_seed, observation.control_step
+            )
+            if state is not None:
+                inputs["state"] = state
         return inputs
 
     def model_rows(self, positions: FloatArray) -> FloatArray:

@@ -23,6 +23,8 @@ from training.policies.vision_tower import BATCHED_ATTENTION, VisionConstants, r
 
 MODEL_TYPES = ("qwen3_5", "qwen3_vl")
 HUB_PREFIX = "hub:"
+# The auto classes of transformers carry no usable types.
+MODELS = cast(Any, AutoModelForImageTextToText)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -58,6 +60,10 @@ class Backbone(nn.Module):
         self.patchify = nn.ModuleList(Patchify(grid, rule) for grid in self.grids)
         self.constants = nn.ModuleList(VisionConstants(grid, side) for grid in self.grids)
         self.rope_index = RopeIndex(self.grids)
+        words = cast(Any, model).get_output_embeddings()
+        if words is not None and words.weight is not cast(Any, model).get_input_embeddings().weight:
+            # A policy reads hidden states, never word scores: an untied output layer gets no gradient.
+            words.requires_grad_(False)
 
     @property
     def image_tokens(self) -> int:
@@ -162,7 +168,7 @@ def load_backbone(
     )
     attention = {"": "sdpa", "text_config": "sdpa", "vision_config": BATCHED_ATTENTION}
     if random_weights:
-        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+        model = MODELS.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
     else:
         model = _pretrained(place, DTYPES[dtype], attention)
     backbone = Backbone(model, rule, frames)
@@ -190,7 +196,7 @@ def resolve_folder(folder: str) -> Path:
 
 
 def _pretrained(folder: Path, dtype: torch.dtype, attention: dict[str, str]) -> nn.Module:
-    model, report = AutoModelForImageTextToText.from_pretrained(
+    model, report = MODELS.from_pretrained(
         folder, local_files_only=True, dtype=dtype, attn_implementation=attention, output_loading_info=True
     )
     missing = sorted(report["missing_keys"])

@@ -103,7 +103,8 @@ class Attention(nn.Module):
         return cast(Tensor, self.to_out(mixed.transpose(1, 2).flatten(2)))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, count, width = x.shape
+        return x.reshape(batch, count, self.heads, width // self.heads).transpose(1, 2)
 
 
 class Projection(nn.Module):

@@ -94,9 +94,7 @@ class GR00THead(nn.Module):
     The state encoder exists in every checkpoint; without state it is unused and takes no gradient.
     """
 
-    def __init__(
-        self, source: int, rows: int, dof: int, pad_id: int, state: bool, sizes: GR00TSizes = GR00TSizes()
-    ) -> None:
+    def __init__(self, source: int, rows: int, dof: int, pad_id: int, state: bool, sizes: GR00TSizes) -> None:
         """Build for a prefix of ``source`` channels, padded with ``pad_id``.
 
         Raises:

@@ -44,7 +44,9 @@ class VLAPolicy(nn.Module, ABC):
         """Return one input (SetupError FV-POL-008 when it is missing)."""
         value = inputs.get(name)
         if value is None:
-            raise SetupError("FV-POL-008", f"the batch lacks {name!r}; it has {', '.join(sorted(inputs)) or 'nothing'}.")
+            raise SetupError(
+                "FV-POL-008", f"the batch lacks {name!r}; it has {', '.join(sorted(inputs)) or 'nothing'}."
+            )
         return value
 
     @abstractmethod

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from training.policies.image_patches import ImageGrid
 
@@ -80,7 +80,7 @@ class VisionConstants(nn.Module):
         self.register_buffer("positions", torch.tensor(patch_positions(grid)), persistent=False)
 
 
-def run_tower(tower: nn.Module, patches: Tensor, grid: ImageGrid, constants: VisionConstants) -> list[Tensor]:
+def run_tower(tower: PreTrainedModel, patches: Tensor, grid: ImageGrid, constants: VisionConstants) -> list[Tensor]:
     """Return what the language model reads of the images: float[images, tokens, width], then deepstack features.
 
     Args:

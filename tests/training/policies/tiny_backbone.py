@@ -26,10 +26,14 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 ACTION_TOKEN = "🔍"
-WORDS = (
-    "user assistant action robot the Please predict next actions pick up place left right arm red green blue cube bowl "
-    "with from grasp gripper slowly above side handle and then into move push open close STATE ACTION"
-).split()
+WORDS = tuple(
+    word
+    for line in (
+        "user assistant action robot the Please predict next actions pick up place left right arm red green blue cube",
+        "bowl with from grasp gripper slowly above side handle and then into move push open close STATE ACTION",
+    )
+    for word in line.split()
+)
 # Qwen's rule: contractions, words, single digits, punctuation runs, line ends, spaces.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
