@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from training.export.weights_file import Span, WeightsFile
 
-OPSET = 20
+OPSET = 22
 IR_VERSION = 10
 CONTRIBUTED = "com.microsoft"
 WEIGHTS_NAME = "weights.bin"
@@ -116,6 +116,9 @@ class OnnxGraph:
         for x in inputs:
             value = x if x is None or isinstance(x, Node) else self.scalar(x, first.dtype)
             names.append("" if value is None else value.name)
+        while not names[-1]:
+            # ONNX Runtime's fusions trust that the last input named exists.
+            names.pop()
         self._domains.add(domain)
         label = f"{kind}_{len(self._nodes)}"
         made = [label] + [f"{label}.{i}" for i in range(1, outputs)]

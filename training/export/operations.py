@@ -131,7 +131,7 @@ class Operations(ABC):
         """Return x / rms(x) * weight over the last axis, computed in float32 and given back in the type of ``x``."""
         wide = self.floats(x)
         scale = self.elementwise("rsqrt", self.reduce("mean", wide * wide) + eps)
-        return self.cast(wide * scale * self.weight(weight, name=name), x.dtype)
+        return self.cast(wide * scale * self.floats(self.weight(weight, name=name)), x.dtype)
 
     def causal_convolution(self, x: Value, weight: Tensor) -> Value:
         """Return the SiLU of every channel of [B, S, C] convolved with its own taps [C, 1, k], reading the past only.
