@@ -19,11 +19,13 @@ from training.policies.oft import OFTHead
 class OFTHeadGraph:
     """``hidden`` and ``tokens`` to ``actions``."""
 
-    def __init__(self, head: OFTHead, longest: int) -> None:
-        """Read the weights of a head; ``longest`` is the longest prompt."""
+    def __init__(self, head: OFTHead, places: int) -> None:
+        """Read the weights of a head; ``places`` is one more than the longest prompt has."""
         self._head = head
         # Places are counted in float32, which is exact and which every compiler can sum.
-        self._places = torch.arange(longest, dtype=torch.float32)
+        self._places = torch.arange(places, dtype=torch.float32)
+        self._rank = torch.arange(head.rows - 1, -1, -1, dtype=torch.float32).reshape(1, head.rows, 1)
+        self._action_token = torch.tensor([head.action_token_id])
 
     def build(self, ops: Operations, hidden: Value, tokens: Value) -> Value:
         """Return float32[B, rows, dof] of float32[B, S, width] and int64[B, S]."""
@@ -37,13 +39,12 @@ class OFTHeadGraph:
 
     def _positions(self, ops: Operations, tokens: Value) -> Value:
         """Return int64[B, rows], where the last action tokens of every prompt stand, ascending."""
-        rows = self._head.rows
-        wanted = ops.weight(torch.tensor([self._head.action_token_id]), name="head.action_token")
+        wanted = ops.weight(self._action_token, name="head.action_token")
         found = ops.floats(ops.compare("equal", tokens, wanted))
         count = ops.cumsum(found, 1)
         # How many action tokens follow, so the last one has rank 0 from the end.
         following = ops.slice(count, 1, -1, None) - count
-        rank = ops.weight(torch.arange(rows - 1, -1, -1, dtype=torch.float32).reshape(1, rows, 1), name="head.rank")
+        rank = ops.weight(self._rank, name="head.rank")
         chosen = ops.floats(ops.compare("equal", ops.reshape(following, 0, 1, -1), rank)) * ops.reshape(found, 0, 1, -1)
         places = ops.first(ops.weight(self._places, name="head.places"), 0, tokens)
         return ops.cast(ops.squeeze(ops.reduce("sum", chosen * places), 2), torch.int64)
@@ -61,6 +62,8 @@ class GR00THeadGraph:
         width, half = head.action_encoder.width, TIME_CHANNELS // 2
         self._moments = _sinusoids(width // 2, width // 2, sine_first=True)
         self._features = _sinusoids(half, half - 1, sine_first=False)
+        self._pad = torch.tensor([head.pad_id])
+        self._every_row = torch.ones(1, head.rows, 1)
 
     def build(
         self, ops: Operations, hidden: Value, tokens: Value, x: Value, time: Value, state: Value | None
@@ -80,7 +83,7 @@ class GR00THeadGraph:
         if state is not None:
             encoded = _perceptron(ops, state, head.state_encoder)
             parts.insert(0, ops.reshape(encoded, 0, 1, -1))
-        pad = ops.weight(torch.tensor([head.pad_id]), name="head.pad")
+        pad = ops.weight(self._pad, name="head.pad")
         padding = ops.floats(ops.compare("equal", tokens, pad)) * MASKED
         out = self._transform(ops, ops.concat(parts, 1), time, hidden, ops.reshape(padding, 0, 1, 1, -1))
         return _perceptron(ops, ops.slice(out, 1, -head.rows, None), head.action_decoder)
@@ -91,7 +94,7 @@ class GR00THeadGraph:
         moment = ops.embedding(ops.weight(self._moments, name="head.moments"), ops.reshape(time, 0, 1))
         row = ops.linear(x, encoder.layer1)
         # Every row gets the moment: a product with ones is the broadcast that concatenation needs.
-        every = ops.weight(torch.ones(1, rows, 1), name="head.every_row")
+        every = ops.weight(self._every_row, name="head.every_row")
         mixed = ops.linear(ops.concat([row, moment * every], 2), encoder.layer2)
         places = ops.slice(ops.weight(self._head.position_embedding.weight), 0, 0, rows)
         return ops.linear(ops.silu(mixed), encoder.layer3) + places

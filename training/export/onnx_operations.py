@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,14 +32,12 @@ class OnnxOperations(Operations):
 
     def weight(self, tensor: Tensor, *, transposed: bool = False, name: str = "") -> Node:
         """Return the weight by reference; nothing is copied."""
-        tensor = tensor.detach()
-        return self._graph.weight(
-            self._names.name(tensor, transposed, name), tensor.t() if transposed else tensor
-        )
+        value = tensor.detach().t() if transposed else tensor.detach()
+        return self._graph.weight(self._names.name(tensor, transposed, name), value)
 
-    def derived(self, tensor: Tensor, what: str) -> str:
-        """Return the weight's own name with what became of it."""
-        return f"{self._names.name(tensor.detach(), False, '')}.{what}"
+    def derived(self, tensor: Tensor, what: str, compute: Callable[[Tensor], Tensor]) -> Node:
+        """Return the constant under the weight's own name and what became of it."""
+        return self._graph.weight(f"{self._names.name(tensor)}.{what}", compute(tensor.detach()))
 
     def cast(self, x: Node, dtype: torch.dtype) -> Node:
         """Return a Cast, or ``x``."""
@@ -142,13 +140,12 @@ class OnnxRuntimeOperations(OnnxOperations):
     because they do not bind the whole graph to that opset; both run in ONNX Runtime 1.32 on the CPU.
     """
 
-    def rms_norm(self, x: Node, weight: Tensor, eps: float, name: str = "") -> Node:
+    def rms_norm(self, x: Node, weight: Node, eps: float) -> Node:
         """Return SimplifiedLayerNormalization in float32."""
-        scale = self.weight(weight, name=name)
         wide = self.floats(x)
         # ONNX Runtime registers this one in the standard domain.
         out = self._graph.node(
-            "SimplifiedLayerNormalization", wide, self.floats(scale), axis=-1, epsilon=eps, stash_type=1
+            "SimplifiedLayerNormalization", wide, self.floats(weight), axis=-1, epsilon=eps, stash_type=1
         )
         return self.cast(out, x.dtype)
 

@@ -9,7 +9,7 @@ graphs hold no loop, no guard and no copy of a weight that a tracer put there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -29,9 +29,9 @@ class Operations(ABC):
     def weight(self, tensor: Tensor, *, transposed: bool = False, name: str = "") -> Value:
         """Return a weight or constant; ``transposed`` swaps the two axes of a matrix, ``name`` names derived ones."""
 
-    def derived(self, tensor: Tensor, what: str) -> str:
-        """Return a name for a constant computed from a weight; torch itself needs none."""
-        return what
+    @abstractmethod
+    def derived(self, tensor: Tensor, what: str, compute: Callable[[Tensor], Tensor]) -> Value:
+        """Return ``compute(tensor)`` as a constant; ``what`` becomes part of its name."""
 
     @abstractmethod
     def cast(self, x: Value, dtype: torch.dtype) -> Value:
@@ -127,11 +127,11 @@ class Operations(ABC):
         """Return ``x`` in float32."""
         return self.cast(x, torch.float32)
 
-    def rms_norm(self, x: Value, weight: Tensor, eps: float, name: str = "") -> Value:
+    def rms_norm(self, x: Value, weight: Value, eps: float) -> Value:
         """Return x / rms(x) * weight over the last axis, computed in float32 and given back in the type of ``x``."""
         wide = self.floats(x)
         scale = self.elementwise("rsqrt", self.reduce("mean", wide * wide) + eps)
-        return self.cast(wide * scale * self.floats(self.weight(weight, name=name)), x.dtype)
+        return self.cast(wide * scale * self.floats(weight), x.dtype)
 
     def causal_convolution(self, x: Value, weight: Tensor) -> Value:
         """Return the SiLU of every channel of [B, S, C] convolved with its own taps [C, 1, k], reading the past only.

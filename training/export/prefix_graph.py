@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.export.layers import MASKED, attend, rotate
 from training.export.operations import Operations, Value
@@ -116,8 +116,8 @@ def _norm(ops: Operations, x: Value, norm: Any) -> Value:
     """Return Qwen's RMS norm; Qwen3.5 stores weights around zero, Qwen3-VL around one."""
     eps = float(getattr(norm, "eps", None) or norm.variance_epsilon)
     if type(norm).__name__ == "Qwen3_5RMSNorm":
-        return ops.rms_norm(x, 1.0 + norm.weight.detach().float(), eps, name=ops.derived(norm.weight, "plus_one"))
-    return ops.rms_norm(x, norm.weight, eps)
+        return ops.rms_norm(x, ops.derived(norm.weight, "plus_one", lambda w: 1.0 + w.float()), eps)
+    return ops.rms_norm(x, ops.weight(norm.weight), eps)
 
 
 def _feed_forward(ops: Operations, mlp: Any, x: Value) -> Value:
@@ -134,14 +134,11 @@ def _gated_delta(ops: Operations, layer: Any, x: Value, length: int | None) -> V
     q, k = (_shared_heads(ops, part, layer.num_k_heads, heads, size) for part in (q * size**-0.5, k))
     v = ops.floats(ops.reshape(ops.slice(mixed, 2, 2 * keys, None), 0, 0, heads, layer.head_v_dim))
     beta = ops.floats(ops.elementwise("sigmoid", ops.linear(x, layer.in_proj_b)))
-    rate = -layer.A_log.detach().float().exp()
-    raised = ops.floats(ops.linear(x, layer.in_proj_a)) + ops.weight(
-        layer.dt_bias.detach().float(), name=ops.derived(layer.dt_bias, "float")
-    )
-    decay = ops.elementwise("softplus", raised) * ops.weight(rate, name=ops.derived(layer.A_log, "rate"))
+    raised = ops.floats(ops.linear(x, layer.in_proj_a)) + ops.derived(layer.dt_bias, "float", Tensor.float)
+    decay = ops.elementwise("softplus", raised) * ops.derived(layer.A_log, "rate", lambda a: -a.float().exp())
     seen = ops.cast(ops.delta_rule(q, k, v, decay, beta, heads, length), x.dtype)
     gate = ops.floats(ops.reshape(ops.linear(x, layer.in_proj_z), 0, 0, heads, layer.head_v_dim))
-    normed = ops.rms_norm(seen, layer.norm.weight, float(layer.norm.variance_epsilon))
+    normed = ops.rms_norm(seen, ops.weight(layer.norm.weight), float(layer.norm.variance_epsilon))
     gated = ops.cast(ops.floats(normed) * ops.silu(gate), x.dtype)
     return ops.linear(ops.reshape(gated, 0, 0, -1), layer.out_proj)
 

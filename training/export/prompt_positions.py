@@ -18,7 +18,8 @@ class PromptPositions:
 
     Attributes:
         runs: first place and length of every unbroken run of image tokens, ascending, cameras in order.
-        positions: int64[3, longest prompt], time, height and width of every place (M-RoPE).
+        positions: int64[3, longest prompt + 1], time, height and width of every place (M-RoPE). One place is spare,
+            because tracers take it for a law when a prompt is as long as a table.
     """
 
     runs: tuple[tuple[int, int], ...]
@@ -26,8 +27,13 @@ class PromptPositions:
 
     @property
     def shortest(self) -> int:
-        """Return the number of tokens up to and including the last image token."""
-        return sum(self.runs[-1]) if self.runs else 0
+        """Return the length of the shortest prompt that graphs accept: two tokens follow the last image token."""
+        return sum(self.runs[-1]) + 2
+
+    @property
+    def longest(self) -> int:
+        """Return the length of the longest prompt."""
+        return int(self.positions.shape[1]) - 1
 
 
 def prompt_positions(backbone: Backbone, tokens: Tensor) -> PromptPositions:
@@ -46,8 +52,9 @@ def prompt_positions(backbone: Backbone, tokens: Tensor) -> PromptPositions:
             "put the images before the instruction in the template.",
         )
     places = mask[0].nonzero().flatten().tolist()
+    spare = torch.nn.functional.pad(mask[:1], (0, 1))
     with torch.no_grad():
-        positions = backbone.rope_index(mask[:1].to(backbone.rope_index.within.device))[:, 0].cpu()
+        positions = backbone.rope_index(spare.to(backbone.rope_index.within.device))[:, 0].cpu()
     return PromptPositions(tuple(_runs(places)), positions)
 
 

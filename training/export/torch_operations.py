@@ -30,6 +30,10 @@ class TorchOperations(Operations):
         """Return the tensor itself or its transposed view."""
         return tensor.detach().t() if transposed else tensor.detach()
 
+    def derived(self, tensor: Tensor, what: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the computed constant."""
+        return compute(tensor.detach())
+
     def cast(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return ``x.to(dtype)``."""
         return x.to(dtype)

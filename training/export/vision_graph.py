@@ -30,6 +30,8 @@ class VisionGraph:
         self._tables = {
             grid: _tables(self._tower, cast(Any, backbone.constants[backbone.grids.index(grid)])) for grid in self._grids
         }
+        prepare = next(iter(self._patchify.values()))
+        self._scale, self._shift = 1.0 / (255.0 * prepare.std), -prepare.mean / prepare.std
         self._levels = [int(i) for i in getattr(self._tower, "deepstack_visual_indexes", ())]
 
     def build(self, ops: Operations, frames: Sequence[Value]) -> Value:
@@ -70,22 +72,21 @@ class VisionGraph:
     def _patches(self, ops: Operations, frames: Value, grid: ImageGrid) -> Value:
         """Return float[n, patches, channels] in the tower's order: merged blocks first, patches inside a block next."""
         prepare, projection = self._patchify[grid], self._tower.patch_embed.proj
-        size, name = f"{grid.height}x{grid.width}", "vision.pixel"
+        size = f"{grid.height}x{grid.width}"
         x = ops.transpose(frames, 0, 3, 1, 2)
         if prepare.across is not None and prepare.down is not None:
             # Pillow resizes rows first and rounds to bytes after each of the two passes.
-            across = ops.weight(prepare.across.t().contiguous(), name=f"vision.across.{size}")
+            across = ops.weight(prepare.across, transposed=True, name=f"vision.across.{size}")
             x = ops.clip(ops.elementwise("floor", x @ across + 0.5), 0.0, 255.0)
             down = ops.weight(prepare.down, name=f"vision.down.{size}")
             x = ops.clip(ops.elementwise("floor", down @ x + 0.5), 0.0, 255.0)
-        scale, shift = 1.0 / (255.0 * prepare.std), -prepare.mean / prepare.std
-        x = x * ops.weight(scale, name=f"{name}.scale") + ops.weight(shift, name=f"{name}.shift")
+        x = x * ops.weight(self._scale, name="vision.pixel.scale") + ops.weight(self._shift, name="vision.pixel.shift")
         # A still image is shown to the tower as identical frames, so its kernels may be summed over time.
-        weight = projection.weight.detach().float().sum(2).to(projection.weight.dtype)
-        kernel = ops.weight(weight, name=f"{name}.kernel")
-        x = ops.patches(ops.cast(x, weight.dtype), kernel, ops.weight(projection.bias), prepare.rule.patch)
-        x = ops.reshape(x, 0, weight.shape[0], grid.token_rows, grid.merge, grid.token_columns, grid.merge)
-        return ops.reshape(ops.transpose(x, 0, 2, 4, 3, 5, 1), 0, grid.patches, weight.shape[0])
+        kernel = ops.derived(projection.weight, "still", lambda w: w.float().sum(2).to(w.dtype))
+        x = ops.patches(ops.cast(x, kernel.dtype), kernel, ops.weight(projection.bias), prepare.rule.patch)
+        channels = int(projection.out_channels)
+        x = ops.reshape(x, 0, channels, grid.token_rows, grid.merge, grid.token_columns, grid.merge)
+        return ops.reshape(ops.transpose(x, 0, 2, 4, 3, 5, 1), 0, grid.patches, channels)
 
 
 def _attention(ops: Operations, layer: Any, x: Value, cos: Value, sin: Value, patches: int, size: int) -> Value:
