@@ -11,7 +11,7 @@ DRIVER := set -a; if [ -f .cache/vulkan/env ]; then . .cache/vulkan/env; fi; set
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help demo test lint format unit core310 bench setup setup-demo docker clean
+.PHONY: help demo test lint format unit core310 conformance bench setup setup-demo docker clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -36,6 +36,9 @@ core310: setup ## The core's tests on Python 3.10, where the machine has it.
 
 unit: setup ## The tests alone.
 	$(DRIVER); $(THREADS) $(BIN)/pytest -n $(JOBS) $(ARGS)
+
+conformance: setup ## Our datasets read by PyPI lerobot and the reverse, in its own environment; rewrites the golden files.
+	scripts/conformance.sh
 
 bench: setup ## Measure this machine; each benchmark writes its table under out/bench.
 	$(DRIVER); for main in benchmarks/*/__main__.py; do \

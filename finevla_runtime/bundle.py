@@ -39,6 +39,7 @@ class Bundle:
         digest: sha256 over ``policy.json``, which itself lists the digest of every file.
         plan: how the graphs together make one answer.
         programs: program name (file stem) -> verified torch.export archive.
+        files: name inside the folder -> verified file, for everything but ``policy.json``.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Bundle:
     digest: str
     plan: GraphPlan = SINGLE
     programs: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -142,6 +144,7 @@ def load_bundle(path: Path) -> Bundle:
         digest=sha256_of(text),
         plan=SINGLE if plan_json is None else plan_from_json(plan_json, spec.prompt.max_tokens),
         programs=_by_stem(files, "programs", ".pt2"),
+        files=files | {name: path / name for name in small},
     )
 
 

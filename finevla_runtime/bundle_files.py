@@ -33,7 +33,8 @@ def write_folder(path: Path, files: Mapping[str, Content], kept: Collection[str]
     Args:
         path: the folder.
         files: name inside the folder -> its bytes, or a file. Files are linked where the file system allows it, so
-            that weights need no second place on the disk: whoever made them must not write to them again.
+            that weights need no second place on the disk: whoever made them deletes them afterwards and never
+            writes to them again (``onnx.load`` refuses weights that have a second name).
         kept: names of files of the old folder that stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,15 @@ if [ ! -e "$venv/stamp-$level-$hash" ] && [ ! -e "$venv/stamp-all-$hash" ]; then
   say "installing finevla-runtime[$extras]; this takes some minutes the first time"
   # shellcheck disable=SC2086
   "$venv/bin/python" -m pip install -q --disable-pip-version-check ${PIP_ARGS:-} -c constraints.txt -e ".[$extras]"
+  if [ "$level" = all ]; then
+    # TensorRT-RTX builds engines without a GPU, which is all that a test needs. Its metapackage is a source archive that
+    # downloads from elsewhere, so its two real wheels are installed by name; x86-64 only.
+    if [ "$(uname -m)" = x86_64 ]; then
+      # shellcheck disable=SC2086
+      "$venv/bin/python" -m pip install -q --disable-pip-version-check ${PIP_ARGS:-} -c constraints.txt --no-deps \
+        tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+    fi
+  fi
   touch "$venv/stamp-$level-$hash"
 fi
 scripts/vulkan.sh "$venv/bin/python" || say "going on without rendering; physics-only commands work"

@@ -21,8 +21,8 @@ class TrainOptions:
 
     dataset: Path | None = None
     """LeRobot v2.1 dataset of `finevla sim demos`; made inside --out when left out."""
-    out: Path = Path("build/tabletop-oft")
-    """Run folder: checkpoint, log, frames decoded once."""
+    out: Path | None = None
+    """Run folder: checkpoint, log, frames decoded once; build/RECIPE when left out."""
     bundle: Path | None = None
     """Bundle to write at the end; OUT/bundle when left out."""
     init: Path | None = None
@@ -42,7 +42,7 @@ class TrainOptions:
     choice_share: float | None = None
     """Share of paired slots drawn from frames where only the text tells twins apart."""
     raw_from: str | None = None
-    """habitual or all: the demonstrations that raw texts go with."""
+    """habitual, all or same: the demonstrations that raw texts go with."""
     family_weight: tuple[str, ...] = ()
     """FAMILY=WEIGHT, relative sampling weights; families not named have 1."""
     seed: int | None = None
@@ -61,7 +61,16 @@ class TrainOptions:
 
 def _tabletop_oft(argv: Sequence[str]) -> int:
     """Train the OFT policy of the tabletop suite: demonstrations, training, bundle."""
-    options = parse(TrainOptions, argv, prog="finevla train tabletop-oft")
+    return _tabletop("tabletop-oft", argv)
+
+
+def _tabletop_gr00t(argv: Sequence[str]) -> int:
+    """Train the flow-matching policy of the tabletop suite: demonstrations, training, bundle."""
+    return _tabletop("tabletop-gr00t", argv)
+
+
+def _tabletop(name: str, argv: Sequence[str]) -> int:
+    options = parse(TrainOptions, argv, prog=f"finevla train {name}")
     from finevla_runtime.contracts.clock import SteadyClock
     from training.demonstrations import make_demonstrations
     from training.export.golden import golden_inputs
@@ -70,7 +79,7 @@ def _tabletop_oft(argv: Sequence[str]) -> int:
     from training.train import Job, train
 
     cores = os.cpu_count() or 1
-    recipe = find_recipe("tabletop-oft")
+    recipe = find_recipe(name)
     changed = {
         "minutes": options.minutes,
         "steps": options.steps,
@@ -93,13 +102,14 @@ def _tabletop_oft(argv: Sequence[str]) -> int:
         mixture=mixture,
         **{k: v for k, v in changed.items() if v is not None},  # type: ignore[arg-type]
     )
+    out = options.out or Path("build") / name
     dataset = options.dataset or make_demonstrations(
-        options.out / "demos", recipe.demo_scenes, recipe.demo_scenes_unpaired, options.workers or cores
+        out / "demos", recipe.demo_scenes, recipe.demo_scenes_unpaired, options.workers or cores
     )
-    cache = options.cache or options.out / "frames"
-    job = Job(recipe, dataset, options.out, cache, options.init, options.device, options.threads or cores)
+    cache = options.cache or out / "frames"
+    job = Job(recipe, dataset, out, cache, options.init, options.device, options.threads or cores)
     checkpoint = train(job, SteadyClock(), _report)
-    bundle = options.bundle or options.out / "bundle"
+    bundle = options.bundle or out / "bundle"
     exported = export_bundle(checkpoint, bundle, golden_inputs(checkpoint, dataset))
     _report(f"graph {exported.graph_bytes / 1e6:.1f} MB, differs from torch by {exported.difference:.1e}")
     sys.stdout.write(f"bundle {bundle}\nnext: finevla serve {bundle}   or   finevla eval tabletop --bundle {bundle}\n")
@@ -108,7 +118,7 @@ def _tabletop_oft(argv: Sequence[str]) -> int:
 
 def train(argv: Sequence[str]) -> int:
     """Train a policy from demonstrations by a named recipe."""
-    return dispatch("finevla train", {"tabletop-oft": _tabletop_oft}, argv)
+    return dispatch("finevla train", {"tabletop-oft": _tabletop_oft, "tabletop-gr00t": _tabletop_gr00t}, argv)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,15 @@
-"""The L1 loss on chunks and the auxiliary terms that keep the policy from going deaf."""
+"""The head's loss on chunks and the auxiliary terms that keep the policy from going deaf."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.policies.tabletop_oft import Prediction
-from training.recipes import LossSettings
+from training.policies.tabletop_policy import Prediction
+from training.recipes.tabletop import LossSettings
 
 # Metres to roughly unit range, so that the auxiliary position weighs like an action.
 XY_SCALE = 5.0
@@ -21,14 +20,12 @@ class Targets:
     """What a batch should have said.
 
     Attributes:
-        actions: float[B, rows, 14], normalised.
         target_xy: float[B, 2], metres.
         arm: float[B], 1 where the right arm acts.
         factor: int64[B], class of (family, variant).
         fine_grained: bool[B].
     """
 
-    actions: Tensor
     target_xy: Tensor
     arm: Tensor
     factor: Tensor
@@ -41,7 +38,7 @@ class Losses:
 
     Attributes:
         total: what is minimised.
-        per_sample: float[B], unweighted L1 of the chunks, for the log.
+        per_sample: float[B], unweighted error of the chunks (L1, or squared velocity error), for the log.
         target_xy_m: mean error of the decoder's position reading on fine-grained samples, metres.
         arm_right, factor_right: shares of fine-grained samples whose auxiliary reading is right.
     """
@@ -52,27 +49,10 @@ class Losses:
     arm_right: Tensor
     factor_right: Tensor
 
-    def detached(self) -> Losses:
-        """Return the same values without the graph behind them."""
-        return replace(self, total=self.total.detach())
-
-
-def merged(parts: Sequence[Losses]) -> Losses:
-    """Return the losses of a batch from those of its parts."""
-    if len(parts) == 1:
-        return parts[0]
-    return Losses(
-        total=torch.stack([p.total for p in parts]).mean(),
-        per_sample=torch.cat([p.per_sample for p in parts]),
-        target_xy_m=torch.stack([p.target_xy_m for p in parts]).mean(),
-        arm_right=torch.stack([p.arm_right for p in parts]).mean(),
-        factor_right=torch.stack([p.factor_right for p in parts]).mean(),
-    )
-
 
 def losses(said: Prediction, wanted: Targets, settings: LossSettings) -> Losses:
     """Compare a prediction with its targets."""
-    error = (said.actions - wanted.actions).abs().mean(dim=2)
+    error = said.error
     rows = torch.linspace(1.0, settings.late_rows, error.shape[1], device=error.device)
     action = (error * rows).mean() / rows.mean()
     weight = torch.where(wanted.fine_grained, 1.0, settings.raw_aux).to(error.dtype)

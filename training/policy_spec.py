@@ -7,16 +7,19 @@ from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.embodiment import Embodiment
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.instruction import InstructionKind
-from finevla_runtime.contracts.policy import CameraSpec, PolicySpec, PromptSpec
+from finevla_runtime.contracts.policy import CameraSpec, Normalisation, PolicySpec, PromptSpec
 from finevla_runtime.processing.normalise import fit_normalisation
 from finevla_runtime.recording.dataset_format import DatasetFormat
-from training.recipes import Recipe
+from training.recipes.tabletop import TabletopRecipe
+from training.recipes.vla import VLARecipe
 from training.tokenizer import PAD_ID
 
 VERSION = "1.0"
 
 
-def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodiment, targets: FloatArray) -> PolicySpec:
+def fit_policy_spec(
+    recipe: TabletopRecipe, source: DatasetFormat, embodiment: Embodiment, targets: FloatArray
+) -> PolicySpec:
     """Build the contract of a policy before it is trained.
 
     Joints are scaled by their 1st and 99th percentile without clipping, so that rare reaches stay reachable;
@@ -45,7 +48,7 @@ def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodimen
         name=recipe.name,
         version=VERSION,
         embodiment=embodiment.name,
-        framework="oft",
+        framework=recipe.framework,
         cameras=tuple(CameraSpec(n, sizes[n].height, sizes[n].width) for n in recipe.cameras),
         action=embodiment.action_space,
         layout="project",
@@ -57,6 +60,43 @@ def fit_policy_spec(recipe: Recipe, source: DatasetFormat, embodiment: Embodimen
         control_hz=embodiment.control_hz,
         trained_kinds=_kinds(recipe.mixture.fg_share),
         fg_share=recipe.mixture.fg_share,
+    )
+
+
+def vla_policy_spec(
+    recipe: VLARecipe,
+    fg_share: float,
+    embodiment: Embodiment,
+    control_hz: float,
+    normalisation: Normalisation,
+    prompt: PromptSpec,
+) -> PolicySpec:
+    """Build the contract of a policy on a vision-language backbone before it is trained.
+
+    Args:
+        recipe: what is trained.
+        fg_share: probability that a sample carries fine-grained text.
+        embodiment: body that the policy will drive.
+        control_hz: rows per second of the data.
+        normalisation: pooled statistics of the mixture.
+        prompt: prompt rule of the policy.
+    """
+    return PolicySpec(
+        name=recipe.name,
+        version=VERSION,
+        embodiment=embodiment.name,
+        framework=recipe.framework,
+        cameras=recipe.camera_specs(),
+        action=embodiment.action_space,
+        layout="project",
+        state=recipe.state,
+        normalisation=normalisation,
+        prompt=prompt,
+        chunk_rows=recipe.chunk_rows,
+        execution_rows=recipe.execution_rows,
+        control_hz=control_hz,
+        trained_kinds=_kinds(fg_share),
+        fg_share=fg_share,
     )
 
 

@@ -24,16 +24,23 @@ FRAME_STORES = ("png", "video")
 
 @dataclass(frozen=True)
 class CameraFormat:
-    """One camera of a dataset: its name and the pixels of its frames."""
+    """One camera of a dataset: its name and the pixels of its frames.
+
+    Attributes:
+        name: camera name.
+        height, width: pixels.
+        key: feature key in the dataset when it is not ``observation.images.<camera>``.
+    """
 
     name: str
     height: int
     width: int
+    key: str = ""
 
     @property
     def feature(self) -> str:
-        """Return the feature key, ``observation.images.<camera>``."""
-        return f"observation.images.{self.name}"
+        """Return the feature key, ``observation.images.<camera>`` unless the dataset says otherwise."""
+        return self.key or f"observation.images.{self.name}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""PNG frames through PyAV: fast settings, RGB in and out."""
+"""PNG frames through PyAV, RGB in and out; JPEG frames of other writers are read too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 from finevla_runtime.contracts.arrays import ByteArray
+
+_JPEG_BEGIN = b"\xff\xd8"
 
 
 def encode_png(frame: ByteArray) -> bytes:
@@ -32,14 +34,28 @@ def decode_png(data: bytes) -> ByteArray:
     Raises:
         ValueError: the bytes are not one PNG picture.
     """
+    return _decode(data, "png")
+
+
+def decode_picture(data: bytes) -> ByteArray:
+    """Return uint8[height, width, 3] RGB of PNG or JPEG bytes.
+
+    Raises:
+        ValueError: the bytes are not one picture of either kind.
+    """
+    return _decode(data, "mjpeg" if data.startswith(_JPEG_BEGIN) else "png")
+
+
+def _decode(data: bytes, kind: str) -> ByteArray:
     import av
 
+    name = "JPEG" if kind == "mjpeg" else "PNG"
     try:
-        codec = av.CodecContext.create("png", "r")
+        codec = av.CodecContext.create("mjpeg", "r") if kind == "mjpeg" else av.CodecContext.create("png", "r")
         codec.thread_count = 1
         pictures = [*codec.decode(av.Packet(data)), *codec.decode(None)]
     except (av.FFmpegError, TypeError, EOFError) as error:
-        raise ValueError(f"not a PNG picture: {error}") from error
+        raise ValueError(f"not a {name} picture: {error}") from error
     if len(pictures) != 1:
-        raise ValueError(f"not a PNG picture: {len(data)} bytes gave {len(pictures)} pictures")
+        raise ValueError(f"not a {name} picture: {len(data)} bytes gave {len(pictures)} pictures")
     return np.asarray(pictures[0].to_ndarray(format="rgb24"), dtype=np.uint8)

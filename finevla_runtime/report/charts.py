@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from finevla_runtime.evidence.intervals import Interval
 
@@ -61,6 +61,38 @@ def dot_chart(rows: Sequence[str], series: Sequence[Series], limits: tuple[float
     return _svg(figure, title)
 
 
+def curve_chart(
+    ticks: Sequence[str], series: Sequence[Series], limits: tuple[float, float], axis: str, title: str
+) -> str:
+    """Return a chart with one column per name and one line with a band of intervals per series.
+
+    Args:
+        ticks: column names, left to right.
+        series: marks in column order.
+        limits: ends of the value axis.
+        axis: name of the value axis.
+        title: what the picture shows, for readers who cannot see it.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 3.6), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    for number, one in enumerate(series):
+        known = [(place, mark) for place, mark in enumerate(one.marks) if mark.value is not None]
+        places = [place for place, _ in known]
+        colour = series_colour(number)
+        lows, highs = [mark.interval.low for _, mark in known], [mark.interval.high for _, mark in known]
+        axes.fill_between(places, lows, highs, color=colour, alpha=0.14, linewidth=0)
+        axes.plot(places, [mark.value for _, mark in known], "o-", color=colour, markersize=6, linewidth=2.0)
+    axes.set_ylim(*limits)
+    axes.set_ylabel(axis)
+    axes.set_xticks(range(len(ticks)), list(ticks))
+    _plain_style(axes, grid="y")
+    return _svg(figure, title)
+
+
 def _draw(axes: Axes, rows: Sequence[str], series: Sequence[Series]) -> None:
     """Draw the marks; series are shifted so that they do not hide one another."""
     for number, one in enumerate(series):
@@ -74,16 +106,17 @@ def _draw(axes: Axes, rows: Sequence[str], series: Sequence[Series]) -> None:
             axes.plot([mark.value], [row + shift], "o", color=colour, markersize=6)
 
 
-def _plain_style(axes: Axes) -> None:
+def _plain_style(axes: Axes, grid: Literal["x", "y"] = "x") -> None:
     """Quiet axes in the page's ink; names are never read as formulas."""
-    axes.grid(axis="x", color="#8a8f98", alpha=0.3, linewidth=0.7)
+    axes.grid(axis=grid, color="#8a8f98", alpha=0.3, linewidth=0.7)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(_INK)
     axes.tick_params(colors=_INK, length=0, labelsize=9.5)
     axes.xaxis.label.set_color(_INK)
-    for text in (axes.xaxis.label, *axes.get_yticklabels(), *axes.get_xticklabels()):
+    axes.yaxis.label.set_color(_INK)
+    for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_yticklabels(), *axes.get_xticklabels()):
         text.set_parse_math(False)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import cast
 
 from finevla_runtime.bundle import Bundle
-from finevla_runtime.contracts.errors import SetupError, unknown_name
+from finevla_runtime.contracts.errors import unknown_name
 from policy_server.engines.engine import PRECISIONS, EngineOptions, LoadedEngine
+from policy_server.engines.library import INSTALL, missing
 
 Load = Callable[[Bundle, EngineOptions], LoadedEngine]
 
@@ -19,7 +20,6 @@ ENGINES: dict[str, str] = {
     "torch": "policy_server.engines.torch_engine",
     "tensorrt": "policy_server.engines.tensorrt_engine",
 }
-INSTALL = {"torch": "pip install torch", "onnxruntime": "pip install onnxruntime"}
 
 
 def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> LoadedEngine:
@@ -40,6 +40,4 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> LoadedEngi
         library = (error.name or "").partition(".")[0]
         if library not in INSTALL:
             raise
-        raise SetupError(
-            "FV-ENG-008", f"engine {name} needs {library}, which is not installed: {INSTALL[library]}"
-        ) from error
+        raise missing(library, f"engine {name}") from error

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from finevla_runtime.contracts.errors import PolicyError, SetupError
-from finevla_runtime.contracts.policy import CameraSpec, Normalisation
+from finevla_runtime.contracts.policy import CameraSpec, Normalisation, PromptSpec
 from finevla_runtime.processing.images import resize
 from finevla_runtime.processing.normalise import MODES, check_normalisation, denormalise, fit_normalisation, normalise
-from finevla_runtime.processing.pipeline import Processor
+from finevla_runtime.processing.pipeline import Processor, chunk_noise
+from finevla_runtime.processing.prompt import state_text
 from tests.builders import make_observation, make_spec, make_tokenizer_json
 
 affine = st.sampled_from(["q99", "min_max", "mean_std", "identity"])
@@ -128,3 +129,65 @@ def test_training_rows_and_served_positions_are_inverse_in_a_foreign_layout() ->
     processor = Processor(make_spec(layout="starvla_robotwin"), make_tokenizer_json())
     positions = np.random.default_rng(0).uniform(0, 1, (16, 14)).astype(np.float32)
     np.testing.assert_allclose(processor.positions(processor.model_rows(positions)), positions, atol=1e-5)
+
+
+STATE_PROMPT = PromptSpec("{instruction}{state} go", max_tokens=64, pad_id=0, lowercase=True)
+
+
+def test_a_state_becomes_256_bins_of_equal_width() -> None:
+    """Worked out by hand; what lies outside falls into the first or last bin."""
+    assert state_text([-0.5, 0.1, 0.8]) == " [STATE] 64 140 230 [ACTION]"
+    assert state_text([-7.0, -1.0, 0.0, 0.9999, 1.0, 7.0]) == " [STATE] 0 0 128 255 255 255 [ACTION]"
+
+
+@given(st.integers(0, 255), st.floats(0.001, 0.999))
+def test_every_value_falls_into_the_bin_that_holds_it(index: int, share: float) -> None:
+    edges = np.linspace(-1, 1, 257)
+    value = edges[index] + share * (edges[index + 1] - edges[index])
+    assert (
+        state_text([value]) == f" [STATE] {np.digitize(value, edges[:-1]) - 1} [ACTION]" == f" [STATE] {index} [ACTION]"
+    )
+
+
+def test_an_oft_policy_reads_its_state_as_text_in_model_units() -> None:
+    processor = Processor(make_spec(state=True, prompt=STATE_PROMPT), make_tokenizer_json())
+    observation = make_observation()
+    bins = state_text(processor.model_rows(observation.joint_position))
+    text = processor.prompt.text("Pick", processor.model_rows(observation.joint_position))
+    assert text == f"pick{bins.lower()} go"
+    assert "state" not in processor.inputs(observation)
+    with pytest.raises(PolicyError, match="FV-TOK-005"):
+        processor.prompt.tokens("pick")
+
+
+def test_a_flow_matching_policy_reads_its_state_and_its_noise_as_numbers() -> None:
+    observation = make_observation(step=40)
+    for state in (True, False):
+        processor = Processor(make_spec(framework="gr00t", state=state), make_tokenizer_json())
+        inputs = processor.inputs(observation, episode_seed=3)
+        assert ("state" in inputs) == state
+        assert inputs["noise"].dtype == np.float32
+        np.testing.assert_array_equal(inputs["noise"], chunk_noise((16, 14), 3, 40))
+    assert "noise" not in Processor(make_spec(), make_tokenizer_json()).inputs(observation)
+
+
+def test_noise_is_standard_normal_and_follows_episode_and_step() -> None:
+    draws = {(seed, step): chunk_noise((16, 14), seed, step) for seed in (0, 1, 2**63) for step in (0, 1, 500)}
+    assert len({noise.tobytes() for noise in draws.values()}) == len(draws)
+    np.testing.assert_array_equal(chunk_noise((16, 14), 1, 500), draws[1, 500])
+    np.testing.assert_allclose(chunk_noise((16, 14), 0, 0)[0, :3], [0.12573022, -0.13210486, 0.64042264], rtol=1e-6)
+    many = np.concatenate([chunk_noise((16, 14), 7, step).ravel() for step in range(200)])
+    assert abs(many.mean()) < 0.02
+    assert abs(many.std() - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("framework", "state", "template"),
+    [("oft", True, "{instruction}"), ("oft", False, "{instruction}{state}"), ("gr00t", True, "{instruction}{state}")],
+)
+def test_a_prompt_and_a_spec_that_disagree_about_the_state_are_refused(
+    framework: str, state: bool, template: str
+) -> None:
+    spec = make_spec(framework=framework, state=state, prompt=PromptSpec(template, 16, 0, True))
+    with pytest.raises(SetupError, match="FV-TOK-006"):
+        Processor(spec, make_tokenizer_json())

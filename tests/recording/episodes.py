@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from finevla_runtime.contracts.action import JOINT_NAMES
 from finevla_runtime.contracts.arrays import ByteArray
 from finevla_runtime.recording.dataset_format import CameraFormat, DatasetFormat
 from finevla_runtime.recording.episode import DemonstrationNote, Episode
 
+JOINTS = JOINT_NAMES
 CAMERAS = (CameraFormat("cam_high", 24, 32), CameraFormat("cam_left_wrist", 16, 16))
 
 
@@ -46,3 +48,9 @@ def small_episode(seed: int = 0, length: int = 7, task: str = "Put the cube in t
         frames={c.name: smooth_frames(rng, length, c.height, c.width) for c in CAMERAS},
         note=note(seed),
     )
+
+
+def conformance_episodes() -> tuple[Episode, ...]:
+    """Three episodes of two tasks: what our writer and lerobot's both write for one another to read."""
+    tasks = ("Put the cube in the box.", "Stack the blocks.", "Put the cube in the box.")
+    return tuple(small_episode(number, 5 + number, task) for number, task in enumerate(tasks))

@@ -233,7 +233,7 @@ def test_a_changed_byte_is_found_by_its_file(tmp_path: Path) -> None:
     ("file", "content", "code"),
     [
         ("meta/info.json", "{", "FV-REC-002"),
-        ("meta/info.json", '{"codebase_version": "v3.0"}', "FV-REC-003"),
+        ("meta/info.json", '{"codebase_version": "v1.6"}', "FV-REC-003"),
         ("meta/episodes.jsonl", '{"episode_index": 1, "tasks": [], "length": 3}', "FV-REC-009"),
         ("meta/episodes.jsonl", '{"episode_index": 0, "tasks": [], "length": 3}', "FV-REC-006"),
         ("meta/tasks.jsonl", '{"task_index": "0", "task": "x"}', "FV-REC-002"),

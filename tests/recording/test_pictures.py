@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.recording.film_strip import film_strip, spread
-from finevla_runtime.recording.png import decode_png, encode_png
+from finevla_runtime.recording.png import decode_picture, decode_png, encode_png
 from finevla_runtime.recording.video import read_video, write_video
 
 
@@ -84,3 +84,14 @@ def test_frames_of_two_sizes_and_no_frames_are_refused_and_leave_no_file(tmp_pat
 def test_a_missing_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="FV-REC-004"):
         read_video(tmp_path / "none.mp4")
+
+
+def test_jpeg_pictures_of_other_writers_are_read() -> None:
+    import cv2
+
+    frame = np.full((16, 24, 3), (200, 90, 10), np.uint8)
+    coded = cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes()
+    assert np.abs(decode_picture(coded).astype(int) - frame).max() <= 4
+    assert np.array_equal(decode_picture(encode_png(frame)), frame)
+    with pytest.raises(ValueError, match="not a JPEG picture"):
+        decode_picture(coded[:20])

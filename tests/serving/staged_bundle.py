@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -220,8 +221,9 @@ def write_staged_bundle(
     without: Sequence[str] = (),
     programs: Mapping[str, Path] | None = None,
     atol_half: float | None = None,
+    index: bool = False,
 ) -> Bundle:
-    """Write the bundle; ``without`` leaves graphs out, ``programs`` adds torch programs."""
+    """Write the bundle; ``without`` drops graphs, ``programs`` adds torch programs, ``index`` lists the weights."""
     all_graphs = {"vision": _vision(), "prefix": _prefix(None)}
     all_graphs |= {f"prefix_static_{size}": _prefix(size) for size in BUCKETS}
     all_graphs["head"] = _oft_head() if framework == "oft" else _gr00t_head()
@@ -239,6 +241,26 @@ def write_staged_bundle(
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(ALL_WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     extra = {"graphs/weights.bin": shared, **{f"programs/{n}.pt2": file for n, file in (programs or {}).items()}}
+    if index:
+        extra["graphs/weights.json"] = _index(spans, path.with_name(f"{path.name}.json"))
     plan = GraphPlan("staged", BUCKETS, STEPS if framework == "gr00t" else 0)
     spec = staged_spec(framework)
-    return write_bundle(path, spec, graphs, str(tokenizer.to_str()), parity, {}, plan, extra)
+    bundle = write_bundle(path, spec, graphs, str(tokenizer.to_str()), parity, {}, plan, extra)
+    # The bundle holds a link; ``onnx.load`` refuses weights that have a second name.
+    shared.unlink()
+    return bundle
+
+
+def _index(spans: Mapping[str, tuple[int, np.ndarray]], path: Path) -> Path:
+    """Write the list of shared tensors under the names of the torch programs."""
+    entries = {
+        f"policy.{name.replace('.', '_')}": {
+            "dtype": "float32",
+            "shape": list(value.shape),
+            "offset": offset,
+            "bytes": value.nbytes,
+        }
+        for name, (offset, value) in spans.items()
+    }
+    path.write_text(json.dumps(entries))
+    return path

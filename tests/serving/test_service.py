@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -22,7 +23,7 @@ from policy_server.engines import onnxruntime_engine
 from policy_server.engines.engine import EngineOptions
 from policy_server.server import PolicyServer
 from tests.serving.conftest import Connect, StartServer
-from tests.serving.engines import FirstPixelEngine, GateEngine
+from tests.serving.engines import FirstPixelEngine, GateEngine, NoiseEngine
 from tests.serving.tiny_bundle import DOF, ROWS, observation
 
 
@@ -76,6 +77,26 @@ def test_stale_epochs_and_closed_sessions_are_refused(policy: RemotePolicy) -> N
     assert code_of(lambda: policy.client.infer(fresh)) == "FV-SES-001"
     policy.reset(2)
     assert policy.infer(observation()).rows == ROWS
+
+
+def test_the_reset_seed_decides_the_noise_of_an_episode(
+    start_server: StartServer, connect: Connect, bundle: Bundle
+) -> None:
+    flow = replace(bundle, spec=replace(bundle.spec, framework="gr00t"))
+    policy = connect(start_server(NoiseEngine(), flow))
+    processor = Processor(flow.spec, flow.tokenizer_json)
+
+    def episode(seed: int) -> list[np.ndarray]:
+        policy.reset(seed)
+        return [policy.infer(observation(0, step=step)).positions for step in (0, 8)]
+
+    first, again, other = episode(5), episode(5), episode(6)
+    for step, chunk in zip((0, 8), first, strict=True):
+        noise = processor.inputs(observation(0, step=step), episode_seed=5)["noise"]
+        np.testing.assert_allclose(chunk, processor.positions(noise), atol=1e-6)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first[0], first[1])
+    assert not np.allclose(first, other)
 
 
 def test_a_repeated_request_id_gets_the_same_chunk_without_running_the_model(

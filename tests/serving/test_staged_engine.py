@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from finevla_runtime.bundle import Bundle
+from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.errors import PolicyError, SetupError
 from finevla_runtime.contracts.graph_plan import GraphPlan
 from finevla_runtime.transport.client import RemotePolicy
-from policy_server.engines.engine import EngineOptions
+from policy_server.engines.engine import EngineOptions, Tensors
 from policy_server.engines.onnxruntime_engine import last_outputs, load
 from policy_server.engines.onnxruntime_graphs import OnnxRuntimeGraphs, Target
 from policy_server.engines.registry import load_engine
@@ -78,7 +79,6 @@ def test_without_a_prefix_of_any_length_the_static_ones_run(tmp_path: Path) -> N
     bundle = write_staged_bundle(tmp_path / "b", "oft", without=["prefix"])
     engine, graphs = counting(bundle)
     assert check_parity(engine, bundle) <= bundle.parity.atol
-    engine.run(random_inputs("oft", (9,)))
     prefixes = [name for name, _ in graphs.calls if name.startswith("prefix")]
     assert prefixes == ["prefix_static_24", "prefix_static_12"]
 
@@ -138,3 +138,22 @@ def test_a_staged_oft_bundle_is_served_from_prompt_to_joint_targets(tmp_path: Pa
     finally:
         server.drain(2.0)
     assert chunk.positions.shape == (4, 14)
+
+
+def test_the_parity_gate_runs_the_short_prompts_on_their_own_bucket_too(staged: Bundle) -> None:
+    engine, graphs = counting(staged)
+    check_parity(engine, staged)
+    assert [length for name, length in graphs.calls if name == "prefix"] == [24, 12]
+
+
+def test_an_engine_that_is_wrong_on_one_bucket_only_is_not_served(tmp_path: Path) -> None:
+    bundle = write_staged_bundle(tmp_path / "b", "oft")
+    engine = load(bundle, EngineOptions(1))
+
+    class WrongWhenShort:
+        def run(self, inputs: Tensors) -> FloatArray:
+            short = not inputs["tokens"][:, BUCKETS[0] :].any()
+            return engine.run(inputs) + np.float32(short)
+
+    with pytest.raises(SetupError, match=r"FV-PAR-001.*item [12]"):
+        check_parity(WrongWhenShort(), bundle)

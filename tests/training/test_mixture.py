@@ -74,6 +74,18 @@ def test_raw_text_goes_with_habitual_demonstrations_only(dataset: TabletopDatase
     assert not all(dataset.episodes[i].note.habitual for i in dataset.frame_episode[everything.frames])
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.integers(0, 10_000))
+def test_runs_that_differ_in_their_share_see_one_sequence_of_frames(
+    dataset: TabletopDataset, share: float, step: int
+) -> None:
+    one = mixture(dataset, raw_from="same", fg_share=share).draw(step)
+    other = mixture(dataset, raw_from="same", fg_share=1 / 3).draw(step)
+    assert np.array_equal(one.frames, other.frames)
+    assert np.array_equal(one.twins, other.twins)
+    assert np.array_equal(one.gain, other.gain)
+
+
 def test_held_out_scenes_are_never_drawn(dataset: TabletopDataset) -> None:
     drawn = mixture(dataset)
     seeds = {

@@ -23,13 +23,13 @@ from training.checkpoint import load_checkpoint
 from training.data.mixture import MixtureSettings
 from training.export.golden import golden_inputs
 from training.export.onnx import export_bundle, run_graph
-from training.recipes import Recipe, find_recipe
+from training.recipes import TabletopRecipe, find_recipe
 from training.train import Job, train
 from training.trainer import CHECKPOINT, LOG, Cadence
 
 from .conftest import CAMERAS, write_dataset
 
-TINY = Recipe(
+TINY = TabletopRecipe(
     width=32,
     heads=2,
     blocks=1,
@@ -41,7 +41,7 @@ TINY = Recipe(
 )
 
 
-def run(recipe: Recipe, demos: Path, out: Path, cache: Path, init: Path | None = None) -> Path:
+def run(recipe: TabletopRecipe, demos: Path, out: Path, cache: Path, init: Path | None = None) -> Path:
     job = Job(recipe, demos, out, cache, init=init, device="cpu", threads=1)
     cadence = Cadence(log_steps=4, check_steps=recipe.steps, save_s=1e9)
     return train(job, ManualClock(), lambda line: None, cadence)
@@ -66,6 +66,22 @@ def test_a_small_dataset_is_learnt_and_the_choice_on_a_new_scene_is_right(tmp_pa
     assert lines[-1]["choice"] == {"colour": 1.0}
 
 
+def test_flow_matching_learns_exports_and_answers_as_its_noise_says(tmp_path: Path) -> None:
+    easy = write_dataset(tmp_path / "easy", swap=False)
+    recipe = replace(TINY, name="tabletop-gr00t", framework="gr00t", steps=150)
+    checkpoint = run(recipe, easy, tmp_path, tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    losses = [line["flow"] for line in lines if "flow" in line]
+    assert losses[-1] < 0.6 * losses[0]
+    assert lines[-1]["choice"] == {"colour": 1.0}
+    exported = export_bundle(checkpoint, tmp_path / "bundle")
+    graph, parity = exported.bundle.graphs["policy"].read_bytes(), exported.bundle.parity
+    assert exported.bundle.spec.framework == "gr00t"
+    shifted = {**parity.inputs, "noise": np.asarray(parity.inputs["noise"]) + np.float32(0.5)}
+    assert np.array_equal(run_graph(graph, dict(parity.inputs)), run_graph(graph, dict(parity.inputs)))
+    assert np.abs(run_graph(graph, shifted) - parity.outputs["actions"]).max() > 1e-2
+
+
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(
     demos: Path, cache: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -80,18 +96,18 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from finevla_runtime.contracts.clock import ManualClock
-from training.data.mixture import Mixture
+from training.stepping import LocalStepper
 from training.train import Job, train
-from training.trainer import Cadence, Trainer
+from training.trainer import Cadence
 sys.path.insert(0, sys.argv[4])
 from tests.training.test_training import TINY
-step = Trainer._train_step
-def stepped(self, draw):
-    found = step(self, draw)
-    if self.progress.step == 6:
+step = LocalStepper.step
+def stepped(self, number, rates):
+    found = step(self, number, rates)
+    if number == 6:
         os.kill(os.getpid(), getattr(signal, sys.argv[5]))
     return found
-Trainer._train_step = stepped
+LocalStepper.step = stepped
 clock = ManualClock()
 class Moving(ManualClock):
     def now_ns(self):

@@ -86,12 +86,8 @@ def _key(dataset: Dataset, cameras: tuple[str, ...], stride: int) -> str:
 def _content_digest(dataset: Dataset) -> str:
     """Hash the episode files of a dataset whose writer left no digest."""
     digest = hashlib.sha256()
-    for episode in dataset:
-        paths = [dataset.format.data_path(episode.index)]
-        if dataset.format.frames == "video":
-            paths += [dataset.format.video_path(episode.index, camera) for camera in dataset.format.cameras]
-        for path in paths:
-            digest.update((dataset.root / path).read_bytes())
+    for path in (*dataset.row_files(), *dataset.video_files()):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

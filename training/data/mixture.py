@@ -20,7 +20,7 @@ from finevla_runtime.processing.prompt import Prompt
 from training.data.tabletop_dataset import IntArray, TabletopDataset
 from training.tokenizer import PAD_ID, UNKNOWN_ID
 
-RAW_SOURCES = ("habitual", "all")
+RAW_SOURCES = ("habitual", "all", "same")
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -34,8 +34,10 @@ class MixtureSettings:
         choice_share: share of paired fine-grained slots drawn from choice frames.
         early_share: share of the other slots drawn before the first contact.
         family_weights: relative weight per family; families not named have 1.
-        raw_from: ``habitual`` (raw text goes with what a demonstrator told only the goal would do) or ``all``;
-            with both variants under one raw text an L1 policy regresses to the middle.
+        raw_from: ``habitual`` (raw text goes with what a demonstrator told only the goal would do), ``all`` (with any
+            demonstration) or ``same`` (frames are drawn without regard to the text, twins included, so that runs
+            of different ``fg_share`` see one sequence of frames and only the words differ). Where both variants
+            go with one raw text an L1 policy regresses to the middle.
         word_dropout: share of words replaced by the unknown id; words that tell variants apart are never replaced.
     """
 
@@ -112,14 +114,17 @@ class Mixture:
         rng = np.random.default_rng([self._seed, step])
         slots = self._settings.batch // 2
         frames, tokens, fine, twins = [], [], [], []
+        same = self._settings.raw_from == "same"
+        # Words have their own random numbers where they must not decide which frames come next.
+        words = np.random.default_rng([self._seed, step, 1]) if same else rng
         for slot_family in rng.choice(len(self._families), size=slots, p=self._weights):
             family = self._families[slot_family]
-            fine_grained = bool(rng.random() < self._settings.fg_share)
-            paired = fine_grained and bool(family.twins)
-            pair = self._twins(family, rng) if paired else self._independent(family, fine_grained, rng)
+            fine_grained = bool(words.random() < self._settings.fg_share)
+            paired = (fine_grained or same) and bool(family.twins)
+            pair = self._twins(family, rng) if paired else self._independent(family, fine_grained or same, rng)
             for frame in pair:
                 frames.append(frame)
-                tokens.append(self._words(frame, fine_grained, rng))
+                tokens.append(self._words(frame, fine_grained, words))
             fine += [fine_grained] * 2
             twins += [paired] * 2
         return Draw(
@@ -202,7 +207,7 @@ def _families(dataset: TabletopDataset, raw_from: str) -> tuple[_Family, ...]:
         episodes = tuple(position for positions in mine for position in positions)
         if not episodes:
             raise SetupError("FV-TRN-005", f"family {name} has only held-out scenes; record more of them.")
-        habitual = tuple(p for p in episodes if raw_from == "all" or dataset.episodes[p].note.habitual)
+        habitual = tuple(p for p in episodes if raw_from != "habitual" or dataset.episodes[p].note.habitual)
         twins = tuple(p for p in mine if len(p) > 1)
         families.append(_Family(name, twins, episodes, habitual or episodes))
     return tuple(families)

@@ -20,10 +20,10 @@ from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.contracts.policy_json import spec_from_json
 from training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from training.data.mixture import MixtureSettings
-from training.policies.tabletop_oft import TabletopOFT
-from training.recipes import LossSettings, Recipe
+from training.policies.tabletop_policy import TabletopPolicy
+from training.recipes import LossSettings, TabletopRecipe
+from training.tabletop_task import build_policy
 from training.tokenizer import vocabulary_size
-from training.trainer import build_policy
 
 OPSET = 20
 ATOL = 1e-4
@@ -48,13 +48,13 @@ class Exported:
 class _Act(nn.Module):
     """The exported part of the policy: no auxiliary readings."""
 
-    def __init__(self, policy: TabletopOFT) -> None:
+    def __init__(self, policy: TabletopPolicy) -> None:
         super().__init__()
         self.policy = policy
 
-    def forward(self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor) -> Tensor:
-        """Return normalised rows float[B, rows, 14]."""
-        return self.policy.act(high, left, right, tokens)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return normalised rows float[B, rows, 14] for three views, tokens and the noise if there is any."""
+        return self.policy.act(*inputs)
 
 
 def export_bundle(checkpoint: Path, out: Path, golden: Inputs | None = None) -> Exported:
@@ -88,7 +88,7 @@ def export_bundle(checkpoint: Path, out: Path, golden: Inputs | None = None) -> 
     return Exported(bundle, difference, len(graph))
 
 
-def restore_policy(checkpoint: Checkpoint, spec: PolicySpec) -> TabletopOFT:
+def restore_policy(checkpoint: Checkpoint, spec: PolicySpec) -> TabletopPolicy:
     """Return the policy of a checkpoint with its averaged weights, in evaluation mode."""
     recipe = read_recipe(checkpoint.meta["recipe"])
     factors = len(json.loads(checkpoint.meta["factors"]))
@@ -97,25 +97,25 @@ def restore_policy(checkpoint: Checkpoint, spec: PolicySpec) -> TabletopOFT:
     return policy.eval()
 
 
-def read_recipe(text: str) -> Recipe:
+def read_recipe(text: str) -> TabletopRecipe:
     """Return the recipe a checkpoint was trained with (FV-TRN-009 when this version does not know its keys)."""
     try:
         entry = json.loads(text)
         entry["cameras"] = tuple(entry["cameras"])
         entry["mixture"] = MixtureSettings(**entry["mixture"])
         entry["loss"] = LossSettings(**entry["loss"])
-        return Recipe(**entry)
+        return TabletopRecipe(**entry)
     except (ValueError, TypeError, KeyError) as error:
         raise SetupError("FV-TRN-009", f"the checkpoint's recipe cannot be read: {error}") from error
 
 
-def export_graph(policy: TabletopOFT, spec: PolicySpec) -> bytes:
+def export_graph(policy: TabletopPolicy, spec: PolicySpec) -> bytes:
     """Return the ONNX file: uint8 frames and tokens in, ``actions`` out, dynamic batch."""
     import onnx
 
-    names = [*(f"image.{camera.name}" for camera in spec.cameras), "tokens"]
     # A batch of two keeps the exporter from treating the batch axis as the constant one.
-    sample = tuple(torch.from_numpy(v) for v in _random_inputs(spec, 10, batch=2).values())
+    inputs = _random_inputs(spec, 10, batch=2)
+    names, sample = list(inputs), tuple(torch.from_numpy(v) for v in inputs.values())
     batch = torch.export.Dim("batch", min=1, max=4096)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.onnx"
@@ -125,7 +125,7 @@ def export_graph(policy: TabletopOFT, spec: PolicySpec) -> bytes:
             str(path),
             input_names=names,
             output_names=["actions"],
-            dynamic_shapes=tuple({0: batch} for _ in names),
+            dynamic_shapes=(tuple({0: batch} for _ in names),),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -157,6 +157,8 @@ def _random_inputs(spec: PolicySpec, vocabulary: int, batch: int = 4) -> Inputs:
     tokens = rng.integers(1, vocabulary, (batch, spec.prompt.max_tokens), dtype=np.int64)
     tokens[:, spec.prompt.max_tokens // 2 :] = spec.prompt.pad_id
     inputs["tokens"] = tokens
+    if spec.framework == "gr00t":
+        inputs["noise"] = rng.standard_normal((batch, spec.chunk_rows, spec.action.size), dtype=np.float32)
     return inputs
 
 

@@ -124,9 +124,9 @@ class Backbone(nn.Module):
     def checkpoint_gradients(self, on: bool) -> None:
         """Switch gradient checkpointing: every layer is computed again in the backward pass instead of kept."""
         if on:
-            cast(Any, self.model).gradient_checkpointing_enable({"use_reentrant": False})
+            cast(Any, self.model).activation_checkpointing_enable({"use_reentrant": False})
         else:
-            cast(Any, self.model).gradient_checkpointing_disable()
+            cast(Any, self.model).activation_checkpointing_disable()
 
     def _check_frames(self, images: Sequence[Tensor]) -> None:
         got = [tuple(image.shape[1:]) for image in images]

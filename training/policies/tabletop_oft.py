@@ -1,204 +1,20 @@
 """A small OFT-style policy: three views and an instruction in, sixteen action rows out (paper section 3.3).
 
-The layout follows the OFT head of the paper: a fixed number of action queries read vision and text, and a
-residual regression head turns each query into one row of normalised joint targets, trained with L1. There is no
-proprioception and no history. The network is small enough to be trained on two CPU cores: patch-like stems, few
-tokens, no normalisation over channels inside the convolutions, uint8 NHWC frames converted inside the graph.
+A fixed number of action queries read vision and text, and a residual regression head turns each query into one row of
+normalised joint targets, trained with L1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class TabletopOFTConfig:
-    """Sizes of the network.
-
-    Attributes:
-        vocabulary: number of word ids, 0 is padding.
-        max_tokens: longest instruction in words.
-        chunk_rows: rows predicted per query.
-        dof: width of one row.
-        width: channels of tokens.
-        heads: attention heads.
-        blocks: decoder blocks.
-        text_blocks: self-attention blocks of the text encoder.
-        head_px, wrist_px: side of the square frames.
-        factors: classes of the auxiliary text classification (family and variant pairs).
-    """
-
-    vocabulary: int
-    max_tokens: int = 48
-    chunk_rows: int = 16
-    dof: int = 14
-    width: int = 160
-    heads: int = 5
-    blocks: int = 3
-    text_blocks: int = 1
-    head_px: int = 96
-    wrist_px: int = 64
-    factors: int = 14
-
-
-class Prediction(NamedTuple):
-    """What the network says about a batch.
-
-    Attributes:
-        actions: float[B, rows, dof], normalised rows.
-        target_xy: float[B, 2, 2], two readings (vision, decoder) of where the object acted on first lies.
-        arm: float[B], logit that the right arm acts.
-        factor: float[B, factors], logits of what the text asks for.
-    """
-
-    actions: Tensor
-    target_xy: Tensor
-    arm: Tensor
-    factor: Tensor
-
-
-class Attention(nn.Module):
-    """Multi-head attention of queries over a context, with a mask for padded context tokens."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """Return float[B, Q, width]; ``mask`` bool[B, 1, 1, C] is true where a context token may be read."""
-        batch, count, width = queries.shape
-        size = width // self.heads
-        q = self.query(queries).view(batch, count, self.heads, size).transpose(1, 2)
-        k, v = self.key_value(context).view(batch, -1, 2, self.heads, size).unbind(2)
-        mixed = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-        mixed = mixed.transpose(1, 2).reshape(batch, count, width)
-        return cast(Tensor, self.out(mixed))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a ReLU, which is the cheapest activation on a CPU."""
-
-    def __init__(self, width: int, factor: int) -> None:
-        super().__init__()
-        self.inner = nn.Linear(width, factor * width)
-        self.outer = nn.Linear(factor * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return float[..., width]."""
-        return cast(Tensor, self.outer(F.relu(self.inner(x))))
-
-
-class TextEncoder(nn.Module):
-    """Words to contextual tokens and one sentence vector."""
-
-    def __init__(self, config: TabletopOFTConfig) -> None:
-        super().__init__()
-        self.words = nn.Embedding(config.vocabulary, config.width, padding_idx=0)
-        self.position = nn.Parameter(torch.randn(config.max_tokens, config.width) * 0.02)
-        self.blocks = nn.ModuleList(DecoderBlock(config, cross=False) for _ in range(config.text_blocks))
-        self.norm = nn.LayerNorm(config.width)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens float[B, L, width], sentence float[B, width] and mask bool[B, L]."""
-        present = tokens != 0
-        x = self.words(tokens) + self.position[: tokens.shape[1]]
-        mask = present[:, None, None, :]
-        for block in self.blocks:
-            x = block(x, x, mask)
-        x = self.norm(x)
-        weight = present.to(x.dtype).unsqueeze(-1)
-        sentence = (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
-        return x, sentence, present
-
-
-class DecoderBlock(nn.Module):
-    """Pre-norm block: self-attention, optional cross-attention over the context, feed-forward."""
-
-    def __init__(self, config: TabletopOFTConfig, cross: bool = True) -> None:
-        super().__init__()
-        self.norm_self = nn.LayerNorm(config.width)
-        self.self_attention = Attention(config.width, config.heads)
-        self.norm_cross = nn.LayerNorm(config.width) if cross else None
-        self.cross_attention = Attention(config.width, config.heads) if cross else None
-        self.norm_forward = nn.LayerNorm(config.width)
-        self.forward_layers = FeedForward(config.width, 3)
-
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """Return float[B, Q, width].
-
-        Without cross-attention, ``mask`` belongs to ``x`` itself and ``context`` is ignored.
-        """
-        h = self.norm_self(x)
-        x = x + self.self_attention(h, h, None if self.cross_attention is not None else mask)
-        if self.cross_attention is not None and self.norm_cross is not None:
-            x = x + self.cross_attention(self.norm_cross(x), context, mask)
-        return cast(Tensor, x + self.forward_layers(self.norm_forward(x)))
-
-
-class FiLM(nn.Module):
-    """Scales and shifts channels by the sentence (feature-wise linear modulation)."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__()
-        self.affine = nn.Linear(width, 2 * channels)
-        nn.init.normal_(self.affine.weight, std=0.02)
-        nn.init.zeros_(self.affine.bias)
-
-    def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
-        """Return float[B, C, H, W]."""
-        scale, shift = self.affine(sentence)[:, :, None, None].chunk(2, dim=1)
-        return cast(Tensor, x * (1.0 + scale) + shift)
-
-
-class HeadView(nn.Module):
-    """96x96 head view to 6x6 tokens; the text modulates two of the convolutions."""
-
-    def __init__(self, config: TabletopOFTConfig) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 32, 4, stride=4)
-        self.halve = nn.Conv2d(32, 64, 3, stride=2, padding=1)
-        self.film_half = FiLM(config.width, 64)
-        self.mix = nn.Conv2d(64, 64, 3, padding=1)
-        self.reduce = nn.Conv2d(64, config.width, 3, stride=2, padding=1)
-        self.film_quarter = FiLM(config.width, config.width)
-        self.last = nn.Conv2d(config.width, config.width, 3, padding=1)
-        side = config.head_px // 16
-        self.position = nn.Parameter(torch.randn(side * side, config.width) * 0.02)
-
-    def forward(self, frames: Tensor, sentence: Tensor) -> Tensor:
-        """Return float[B, 36, width] for frames float[B, 3, 96, 96] in 0..1."""
-        x = F.relu(self.stem(frames))
-        x = F.relu(self.film_half(self.halve(x), sentence))
-        x = x + F.relu(self.mix(x))
-        x = F.relu(self.film_quarter(self.reduce(x), sentence))
-        x = x + F.relu(self.last(x))
-        return x.flatten(2).transpose(1, 2) + self.position
-
-
-class WristView(nn.Module):
-    """64x64 wrist view to 3x3 tokens; both wrists share the weights."""
-
-    def __init__(self, config: TabletopOFTConfig) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 96, 8, stride=8)
-        self.film = FiLM(config.width, 96)
-        self.halve = nn.Conv2d(96, config.width, 4, stride=2)
-        side = (config.wrist_px // 8 - 4) // 2 + 1
-        self.position = nn.Parameter(torch.randn(side * side, config.width) * 0.02)
-
-    def forward(self, frames: Tensor, sentence: Tensor) -> Tensor:
-        """Return float[B, 9, width] for frames float[B, 3, 64, 64] in 0..1."""
-        x = F.relu(self.film(self.stem(frames), sentence))
-        x = F.relu(self.halve(x))
-        return x.flatten(2).transpose(1, 2) + self.position
+from training.policies.tabletop_backbone import DecoderBlock, Seen, TabletopConfig
+from training.policies.tabletop_policy import Prediction, Readings, TabletopPolicy
 
 
 class RegressionHead(nn.Module):
@@ -222,69 +38,33 @@ class RegressionHead(nn.Module):
         return cast(Tensor, self.leave(self.norm_out(x)))
 
 
-class TabletopOFT(nn.Module):
-    """The whole policy; ``act`` is what is exported, ``forward`` adds the auxiliary readings for training."""
+class TabletopOFT(TabletopPolicy):
+    """Action queries and a regression head on the small backbone."""
 
-    def __init__(self, config: TabletopOFTConfig) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(self, config: TabletopConfig) -> None:
+        super().__init__(config)
         width = config.width
-        self.text = TextEncoder(config)
-        self.head_view = HeadView(config)
-        self.wrist_view = WristView(config)
-        self.side = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.norm_context = nn.LayerNorm(width)
         self.queries = nn.Parameter(torch.randn(config.chunk_rows, width) * 0.02)
         self.sentence_to_query = nn.Linear(width, width)
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.blocks))
         self.head = RegressionHead(width, config.dof)
-        self.look = nn.Linear(width, 1)
-        self.aux_vision = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
-        self.aux_decoder = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
-        self.aux_factor = nn.Linear(width, config.factors)
+        self.readings = Readings(config)
 
-    def _frames(self, frames: Tensor) -> Tensor:
-        """Turn uint8[B, H, W, 3] into float[B, 3, H, W] around zero, kept channels-last in memory."""
-        return frames.permute(0, 3, 1, 2).to(self.queries.dtype) * (1.0 / 127.5) - 1.0
-
-    def _decode(
-        self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor, gain: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        words, sentence, present = self.text(tokens)
-        views = [self._frames(high), self._frames(left), self._frames(right)]
-        if gain is not None:
-            views = [view * gain[:, None, None, None] for view in views]
-        head = self.head_view(views[0], sentence)
-        left_tokens = self.wrist_view(views[1], sentence) + self.side[0]
-        right_tokens = self.wrist_view(views[2], sentence) + self.side[1]
-        context = self.norm_context(torch.cat([head, left_tokens, right_tokens, words], dim=1))
-        seen = present.new_ones((1, 1)).expand(tokens.shape[0], context.shape[1] - tokens.shape[1])
-        mask = torch.cat([seen, present], dim=1)[:, None, None, :]
-        x = self.queries + self.sentence_to_query(sentence)[:, None, :]
+    def _decode(self, seen: Seen) -> Tensor:
+        x = self.queries + self.sentence_to_query(seen.sentence)[:, None, :]
         for block in self.decoder:
-            x = block(x, context, mask)
-        return x, head, sentence
+            x = block(x, seen.context, seen.mask)
+        return cast(Tensor, x)
 
-    def act(self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor) -> Tensor:
-        """Return normalised rows float[B, rows, dof] for uint8 NHWC frames and int64[B, L] tokens."""
-        x, _, _ = self._decode(high, left, right, tokens, None)
-        return cast(Tensor, self.head(x))
+    def act(self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return normalised rows float[B, rows, dof]; there is no noise to start from."""
+        return cast(Tensor, self.head(self._decode(self.backbone(high, left, right, tokens, None))))
 
     def forward(
-        self, high: Tensor, left: Tensor, right: Tensor, tokens: Tensor, gain: Tensor | None = None
+        self, views: Sequence[Tensor], tokens: Tensor, gain: Tensor | None, actions: Tensor, seed: int
     ) -> Prediction:
-        """Return the rows and the auxiliary readings; ``gain`` float[B] is the brightness augmentation."""
-        x, head, sentence = self._decode(high, left, right, tokens, gain)
-        focus = torch.softmax(self.look(head), dim=1)
-        seen_xy = self.aux_vision((head * focus).sum(1))
-        summary = self.aux_decoder(x.mean(1))
-        return Prediction(
-            actions=self.head(x),
-            target_xy=torch.stack([seen_xy, summary[:, :2]], dim=1),
-            arm=summary[:, 2],
-            factor=self.aux_factor(sentence),
-        )
-
-    def parameter_count(self) -> int:
-        """Return the number of trained numbers."""
-        return sum(p.numel() for p in self.parameters())
+        """Return the L1 error per row and the auxiliary readings; nothing is drawn."""
+        seen = self.backbone(*views, tokens, gain)
+        x = self._decode(seen)
+        error = (self.head(x) - actions).abs().mean(dim=2)
+        return cast(Prediction, self.readings(seen, x.mean(1), error))

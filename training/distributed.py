@@ -1,0 +1,181 @@
+"""Stepping with accelerate: one CPU, one GPU, many GPUs, many machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import torch
+
+from finevla_runtime.contracts.errors import SetupError, unknown_name
+from training.stepping import OptimiserSettings, Stepped, not_finite, set_rates
+from training.strategies import STRATEGIES, FullySharded, Replicated, Strategy
+from training.task import Batch, Part, StepLoss, Task, step_generator, step_seed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a run uses the machine.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        strategy: ``ddp`` (every process holds all weights), ``fsdp2`` or ``zero2`` (DeepSpeed).
+        bf16: bfloat16 autocast; on CUDA only.
+        micro_batches: batches per process and step whose gradients are added up.
+        micro_batch: samples in each of them.
+    """
+
+    device: str = "auto"
+    strategy: str = "ddp"
+    bf16: bool = True
+    micro_batches: int = 1
+    micro_batch: int = 1
+
+
+def micro_batches(global_batch: int, per_device: int, processes: int) -> int:
+    """Return how many batches each process adds up per step, so that a step has ``global_batch`` samples anywhere.
+
+    Raises:
+        SetupError: FV-TRN-024 when they do not divide.
+    """
+    together = per_device * processes
+    if per_device < 1 or global_batch % together:
+        fitting = [n for n in range(1, global_batch // processes + 1) if global_batch % (n * processes) == 0]
+        raise SetupError(
+            "FV-TRN-024",
+            f"a step has {global_batch} samples, but {processes} processes with {per_device} each make {together} at "
+            f"a time, which does not divide it. Set batch_per_device to one of {fitting or 'none'}, or another "
+            "global_batch.",
+        )
+    return global_batch // together
+
+
+def open_accelerator(spread: Spread, global_batch: int) -> Accelerator:
+    """Join the process group that ``torchrun`` or ``accelerate launch`` made; alone when there is none.
+
+    Args:
+        spread: device and strategy; its ``micro_batches`` is not known yet.
+        global_batch: samples per step, of which DeepSpeed wants to know the parts.
+
+    Raises:
+        SetupError: FV-TRN-026 for an unknown strategy, FV-TRN-022 when DeepSpeed is asked for and not installed.
+    """
+    if spread.strategy not in STRATEGIES:
+        raise unknown_name("FV-TRN-026", "strategy", spread.strategy, STRATEGIES)
+    from accelerate import Accelerator
+
+    cpu = spread.device == "cpu" or not torch.cuda.is_available()
+    if spread.strategy == "zero2":
+        from training.zero2 import deepspeed_plugin
+
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        plugin = deepspeed_plugin(spread.micro_batch, micro_batches(global_batch, spread.micro_batch, processes))
+        return Accelerator(cpu=cpu, mixed_precision="no", deepspeed_plugin=plugin)
+    return Accelerator(cpu=cpu, mixed_precision="no")
+
+
+def _strategy(
+    task: Task[Batch], settings: OptimiserSettings, accelerator: Accelerator, spread: Spread
+) -> Strategy[Batch]:
+    bf16 = spread.bf16 and accelerator.device.type == "cuda"
+    if spread.strategy == "zero2":
+        from training.zero2 import ZeroTwo
+
+        return ZeroTwo(task, settings, accelerator, bf16)
+    if spread.strategy == "fsdp2" and accelerator.num_processes > 1:
+        return FullySharded(task, settings, accelerator, bf16)
+    return Replicated(task, settings, accelerator, bf16)
+
+
+class AccelerateStepper(Generic[Batch]):
+    """Steps a task in every process of the group; they meet once per step."""
+
+    def __init__(
+        self, task: Task[Batch], settings: OptimiserSettings, accelerator: Accelerator, spread: Spread
+    ) -> None:
+        """Spread the task's module over the processes (see ``Spread``)."""
+        self._task, self._settings, self._accelerator = task, settings, accelerator
+        self._micro = spread.micro_batches
+        self.strategy = _strategy(task, settings, accelerator, spread)
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this is process 0."""
+        return bool(self._accelerator.is_main_process)
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser."""
+        return self.strategy.optimizer
+
+    def step(self, number: int, rates: Sequence[float]) -> Stepped[Batch]:
+        """Do one optimiser step (FV-TRN-013 in every process when a loss is not finite in one)."""
+        set_rates(self.strategy.optimizer, rates)
+        parts: list[tuple[Batch, StepLoss]] = []
+        for micro in range(self._micro):
+            parts.append(self._gradients(number, micro))
+        samples, fine, finite = self._sums(parts)
+        if not finite:
+            self.strategy.discard()
+            raise self._blame(number, parts)
+        return Stepped(tuple(parts), samples, fine, self.strategy.step(self._settings.clip_norm))
+
+    def _gradients(self, number: int, micro: int) -> tuple[Batch, StepLoss]:
+        # The slices of a step are numbered alike for one process with two micro-batches and for two with one.
+        slices = self._micro * self._accelerator.num_processes
+        index = micro * self._accelerator.num_processes + self._accelerator.process_index
+        batch = self._task.batch(number, Part(index, slices))
+        seed = self._task.info.seed
+        # Dropout draws from the global generators; seeding them here makes a resumed run draw the same.
+        torch.manual_seed(step_seed(seed, number, index))
+        found = self.strategy.forward(batch, step_generator(seed, number, index))
+        kept = StepLoss(found.total.detach(), found.per_sample, found.terms)
+        if self.strategy.checks_first and not self._sums([(batch, kept)])[2]:
+            raise self._blame(number, [(batch, kept)])
+        self.strategy.backward(found.total / self._micro, micro == self._micro - 1)
+        return batch, kept
+
+    def _sums(self, parts: Sequence[tuple[Batch, StepLoss]]) -> tuple[int, int, bool]:
+        """Return samples and fine-grained samples of all processes, and whether every loss is finite."""
+        counts = [self._task.count(batch) for batch, _ in parts]
+        bad = torch.stack([~torch.isfinite(found.total) for _, found in parts]).sum()
+        mine = torch.tensor([sum(c[0] for c in counts), sum(c[1] for c in counts), 0.0], device=self._accelerator.device)
+        mine[2] = bad
+        together = self._accelerator.reduce(mine, "sum").tolist()
+        return int(together[0]), int(together[1]), together[2] == 0
+
+    def _blame(self, number: int, parts: Sequence[tuple[Batch, StepLoss]]) -> SetupError:
+        mine = all(bool(torch.isfinite(found.total)) for _, found in parts)
+        said = self.collect("" if mine else not_finite(self._task, number, parts).message)
+        return SetupError("FV-TRN-013", next(text for text in said if text))
+
+    def agree(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return the largest of each value over all processes."""
+        if self._accelerator.num_processes == 1:
+            return tuple(values)
+        from torch import distributed
+
+        mine = torch.tensor(list(values), dtype=torch.float64, device=self._accelerator.device)
+        distributed.all_reduce(mine, distributed.ReduceOp.MAX)
+        return tuple(mine.tolist())
+
+    def collect(self, value: Value) -> tuple[Value, ...]:
+        """Return the values of all processes, by rank."""
+        from accelerate.utils import gather_object
+
+        return tuple(cast(list[Any], gather_object([value])))
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._accelerator.end_training()

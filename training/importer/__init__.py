@@ -1,0 +1,1 @@
+"""Import of StarVLA and FineVLA runs: their weights, statistics and settings, made explicit or refused."""

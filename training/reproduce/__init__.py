@@ -1,0 +1,1 @@
+"""The paper's mixing experiment in miniature: seven ratios, two frameworks, one report."""
