@@ -65,9 +65,7 @@ class GR00THeadGraph:
         self._pad = torch.tensor([head.pad_id])
         self._every_row = torch.ones(1, head.rows, 1)
 
-    def build(
-        self, ops: Operations, hidden: Value, tokens: Value, x: Value, time: Value, state: Value | None
-    ) -> Value:
+    def build(self, ops: Operations, hidden: Value, tokens: Value, x: Value, time: Value, state: Value | None) -> Value:
         """Return float32[B, rows, dof].
 
         Args:

@@ -190,12 +190,12 @@ def _array(tensor: Tensor) -> npt.NDArray[np.generic]:
     return tensor.view(torch.int16).numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
 
 
-def _small(
-    name: str, array: npt.NDArray[np.generic], kind: int, shape: tuple[int, ...] | None = None
-) -> TensorProto:
+def _small(name: str, array: npt.NDArray[np.generic], kind: int, shape: tuple[int, ...] | None = None) -> TensorProto:
     from onnx import TensorProto
 
-    return TensorProto(name=name, data_type=kind, dims=array.shape if shape is None else shape, raw_data=array.tobytes())
+    return TensorProto(
+        name=name, data_type=kind, dims=array.shape if shape is None else shape, raw_data=array.tobytes()
+    )
 
 
 def _external(name: str, tensor: Tensor, span: Span) -> TensorProto:

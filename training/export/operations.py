@@ -149,7 +149,9 @@ class Operations(ABC):
             out = part if out is None else out + part
         return self.silu(out)
 
-    def delta_rule(self, q: Value, k: Value, v: Value, decay: Value, beta: Value, heads: int, length: int | None) -> Value:
+    def delta_rule(
+        self, q: Value, k: Value, v: Value, decay: Value, beta: Value, heads: int, length: int | None
+    ) -> Value:
         """Return the gated delta rule, float32[B, S, H, Dv]; see ``gated_delta.py`` for the arguments.
 
         Args:

@@ -1,7 +1,7 @@
 """torch.export programs of the stages, without their weights: those lie once in the bundle, for all engines.
 
-A program takes the weights it reads as its first arguments, in the order of ``graphs/weights.json``, and the stage's
-inputs after them. So an archive holds the computation only, a few hundred kilobytes of JSON and no pickle.
+A program names its weights, and ``graphs/weights.json`` says where in the shared file each of them lies; in the archive
+one element stands for each. So an archive holds the computation only, a few hundred kilobytes of JSON and no pickle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Program:
 
     Attributes:
         archive: bytes of the ``.pt2`` file.
-        weights: name -> weight, in the order of the program's first arguments.
+        weights: state-dict name -> weight.
     """
 
     archive: bytes
@@ -78,22 +78,26 @@ class _Bound(TorchOperations):
 
 
 class _StageModule(nn.Module):
-    """A stage as a module without state."""
+    """A stage as a module whose buffers are its weights."""
 
-    def __init__(self, stage: Stage, names: WeightNames, order: tuple[str, ...]) -> None:
+    def __init__(self, stage: Stage, names: WeightNames, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._stage = stage
         self._names = names
-        self._order = order
+        self._order = tuple(weights)
+        for name, tensor in weights.items():
+            self.register_buffer(_buffer(name), tensor)
 
-    def forward(self, *arguments: Tensor) -> Tensor:
-        """Return the stage's output for weights, then inputs."""
-        count = len(self._order)
-        given = dict(zip(self._order, arguments[:count], strict=True))
-        ports = (port.name for port in self._stage.inputs)
-        found = self._stage.build(_Bound(self._names, given), dict(zip(ports, arguments[count:], strict=True)))
-        assert isinstance(found, Tensor)
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the stage's output."""
+        given = {name: self.get_buffer(_buffer(name)) for name in self._order}
+        found: Tensor = self._stage.build(_Bound(self._names, given), inputs)
         return found
+
+
+def _buffer(name: str) -> str:
+    """Return a weight's name without dots, which buffers may not have."""
+    return name.replace(".", "__")
 
 
 def trace_stage(stage: Stage, names: WeightNames, sample: Mapping[str, Tensor], lengths: Lengths) -> Program:
@@ -115,19 +119,28 @@ def trace_stage(stage: Stage, names: WeightNames, sample: Mapping[str, Tensor], 
         BATCH: torch.export.Dim("batch", min=1, max=LARGEST_BATCH),
         LENGTH: torch.export.Dim("length", min=lengths.shortest, max=lengths.longest),
     }
-    shapes = (*({} for _ in weights), *(_dynamic(port, sizes) for port in stage.inputs))
-    arguments = (*weights.values(), *(sample[port.name] for port in stage.inputs))
+    shapes = {port.name: _dynamic(port, sizes) for port in stage.inputs}
+    inputs = {port.name: sample[port.name] for port in stage.inputs}
     with warnings.catch_warnings(), torch.no_grad():
         # Torch warns about its own deprecated calls here.
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            _StageModule(stage, names, tuple(weights)), arguments, dynamic_shapes={"arguments": shapes}, strict=False
+            _StageModule(stage, names, weights), (inputs,), dynamic_shapes=(shapes,), strict=False
         )
-        # The sample would be pickled into the archive, weights included.
-        program.example_inputs = None
+        _strip(program)
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
-    return Program(buffer.getvalue(), weights)
+    return Program(buffer.getvalue(), {_buffer(name): tensor for name, tensor in weights.items()})
+
+
+def _strip(program: torch.export.ExportedProgram) -> None:
+    """Leave the computation: no sample (it would be pickled), no traces of this machine's files, no weights."""
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node"):
+            node.meta.pop(key, None)
+    for name, tensor in program.state_dict.items():
+        program.state_dict[name] = torch.zeros(1, dtype=tensor.dtype).expand(tensor.shape)
 
 
 def _dynamic(port: Port, sizes: Mapping[str, object]) -> dict[int, object]:

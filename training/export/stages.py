@@ -97,7 +97,12 @@ def _head(policy: VLAPolicy, layout: PromptPositions) -> Stage:
     if isinstance(policy, GR00TPolicy):
         head, gr00t = policy.head, GR00THeadGraph(policy.head)
         dof = head.action_encoder.layer1.in_features
-        inputs = [hidden, tokens, Port("x", torch.float32, (BATCH, head.rows, dof)), Port("time", torch.int64, (BATCH,))]
+        inputs = [
+            hidden,
+            tokens,
+            Port("x", torch.float32, (BATCH, head.rows, dof)),
+            Port("time", torch.int64, (BATCH,)),
+        ]
         if head.state:
             inputs.append(Port("state", torch.float32, (BATCH, dof)))
         return Stage(

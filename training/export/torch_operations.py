@@ -114,6 +114,8 @@ class TorchOperations(Operations):
         """Return the convolution."""
         return F.conv2d(x, weight, bias, stride=side)
 
-    def delta_rule(self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, heads: int, length: int | None) -> Tensor:
+    def delta_rule(
+        self, q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, heads: int, length: int | None
+    ) -> Tensor:
         """Return the rule with the whole prompt as one chunk, which serves any length."""
         return whole_sequence_rule(q, k, v, decay, beta)

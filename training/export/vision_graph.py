@@ -28,7 +28,8 @@ class VisionGraph:
         self._patchify = {p.grid: p for p in cast("Sequence[Patchify]", backbone.patchify)}
         self._grids = backbone.grids
         self._tables = {
-            grid: _tables(self._tower, cast(Any, backbone.constants[backbone.grids.index(grid)])) for grid in self._grids
+            grid: _tables(self._tower, cast(Any, backbone.constants[backbone.grids.index(grid)]))
+            for grid in self._grids
         }
         prepare = next(iter(self._patchify.values()))
         self._scale, self._shift = 1.0 / (255.0 * prepare.std), -prepare.mean / prepare.std
