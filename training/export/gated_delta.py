@@ -88,7 +88,7 @@ def whole_sequence_rule(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Te
     kept = difference.masked_fill(place[:, None] < place[None, :], float("-inf")).exp().float()
     system = ((k * rate) @ k.transpose(-1, -2)) * kept
     fresh = torch.linalg.solve_triangular(system, v * rate, upper=False, unitriangular=True)
-    out = ((q @ k.transpose(-1, -2)) * kept) @ fresh
+    out: Tensor = ((q @ k.transpose(-1, -2)) * kept) @ fresh
     return out.transpose(1, 2)
 
 

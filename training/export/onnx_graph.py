@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
     from training.export.weights_file import Span, WeightsFile
 
@@ -86,7 +86,7 @@ class OnnxGraph:
 
     name: str
     weights: dict[str, Tensor] = field(default_factory=dict)
-    _nodes: list[object] = field(default_factory=list)
+    _nodes: list[NodeProto] = field(default_factory=list)
     _constants: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     _domains: set[str] = field(default_factory=set)
 
@@ -97,7 +97,7 @@ class OnnxGraph:
         dtype: torch.dtype | None = None,
         domain: str = "",
         outputs: int = 1,
-        **attributes: object,
+        **attributes: Any,
     ) -> Node:
         """Append a node and return its first output; numbers become constants of the first input's type.
 
@@ -178,7 +178,7 @@ def external_names(model: ModelProto) -> Mapping[str, tuple[int, int]]:
     return found
 
 
-def _info(port: Port) -> object:
+def _info(port: Port) -> ValueInfoProto:
     from onnx import helper
 
     return helper.make_tensor_value_info(port.name, TYPES[port.dtype], list(port.shape))

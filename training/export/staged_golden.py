@@ -16,31 +16,7 @@ from finevla_runtime.recording.lerobot_reader import read_dataset
 from training.export.onnx import Inputs
 
 EPISODES = 4
-WORDS = [
-    "use",
-    "the",
-    "left",
-    "arm",
-    "to",
-    "pick",
-    "up",
-    "the",
-    "red",
-    "cube",
-    "from",
-    "above",
-    "and",
-    "place",
-    "it",
-    "slowly",
-    "on",
-    "the",
-    "right",
-    "side",
-    "of",
-    "the",
-    "mat",
-]
+TEXT = "use the left arm to pick up the red cube from above and place it slowly on the right side of the mat"
 BLOCK = 64
 
 
@@ -87,8 +63,9 @@ def golden_inputs(spec: PolicySpec, tokenizer_json: str, buckets: Sequence[int],
 
 def _filling(processor: Processor, seen: Observation, below: int, bucket: int) -> ModelInputs:
     """Return inputs whose prompt is longer than ``below`` and at most ``bucket`` tokens."""
+    words = TEXT.split()
     for count in range(1, 2 * bucket):
-        text = " ".join(WORDS[i % len(WORDS)] for i in range(count))
+        text = " ".join(words[i % len(words)] for i in range(count))
         told = Observation(
             seen.images,
             seen.joint_position,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -64,8 +66,8 @@ class WeightsFile:
         return known[1]
 
     def _add(self, tensor: Tensor) -> Span:
-        data = memoryview(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor[None].view(torch.uint8).numpy())
-        data = data.cast("B")
+        flat: npt.NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
+        data = flat.data
         digest = hashlib.sha256()
         for first in range(0, len(data), PIECE):
             digest.update(data[first : first + PIECE])
