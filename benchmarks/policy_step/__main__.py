@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.policy_step.page import Result, page
 from benchmarks.policy_step.rates import device_name, measure_rates, used_bytes
 from benchmarks.policy_step.sides import Missing, Side, engine_sides, interleave, torch_sides
 from benchmarks.policy_step.subject import SIZES, Arrays, Subject
+from benchmarks.policy_step.subject_bundle import write_subject_bundle
 from benchmarks.policy_step.train_step import measure_training
 from finevla_runtime.bundle import Bundle, load_bundle
 from finevla_runtime.cli.options import parse
@@ -43,8 +45,8 @@ class StepOptions:
     """Where to run."""
     framework: tuple[Literal["oft", "gr00t"], ...] = ("oft", "gr00t")
     """Heads to measure."""
-    engines: tuple[str, ...] = ("onnxruntime",)
-    """Engines of the bundle; ENGINE:PRECISION for another precision than the stored one."""
+    engines: tuple[str, ...] = ("onnxruntime", "torch")
+    """Engines to measure (on a GPU only with --bundle); ENGINE:PRECISION for another than the stored precision."""
     bundle: Path | None = None
     """Measure the engines of this bundle instead of a policy with random weights."""
     engine_dir: Path | None = None
@@ -100,6 +102,12 @@ def measure_subject(framework: str, options: StepOptions, device: torch.device) 
     batches = {size: subject.inputs(size) for size in options.batches}
     base = max(0, used_bytes(device) - before)
     sides = torch_sides(subject, base, batches[max(batches)], options.compile)
+    missing: list[Missing] = []
+    if device.type == "cpu":
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = write_subject_bundle(subject, Path(folder) / "bundle")
+            for side in engine_sides(bundle, _engines(options), device, batches[max(batches)]):
+                (sides if isinstance(side, Side) else missing).append(side)  # type: ignore[arg-type]
     interleave(sides, batches, options.rounds, options.steps, device)
     rates = measure_rates(device, dtype, PRODUCT_SIDE[device.type], COPY_BYTES[device.type])
     work = {size: floor_of(subject, size) for size in options.batches}
@@ -108,7 +116,7 @@ def measure_subject(framework: str, options: StepOptions, device: torch.device) 
     title = f"{framework}, {options.size}, {parameters / 1e6:.1f} M parameters, {subject.length} tokens, {dtype}"
     del subject
     gc.collect()
-    return Result(title.replace("torch.", ""), sides, [], work, rates, training)
+    return Result(title.replace("torch.", ""), sides, missing, work, rates, training)
 
 
 def floor_of(subject: Subject, batch: int) -> Work:

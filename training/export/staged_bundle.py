@@ -69,22 +69,30 @@ class ExportedStages:
     graphs_bytes: int
 
 
-def export_staged(source: PolicySource, out: Path, options: StagedOptions) -> ExportedStages:
+def export_staged(
+    source: PolicySource, out: Path, options: StagedOptions, golden: Inputs | None = None
+) -> ExportedStages:
     """Export a policy as vision, prefix and head graphs.
+
+    Args:
+        source: the policy.
+        out: folder of the bundle; an older bundle there is replaced.
+        options: what to put into it.
+        golden: golden batch; made from the dataset of the options, with every bucket in it, when None.
 
     Raises:
         SetupError: FV-EXP-001 to FV-EXP-004, FV-BUN-006; FV-EXP-005 when ONNX Runtime and torch disagree.
     """
     spec = source.spec
-    shortest = _shortest(source)
-    buckets = options.buckets or default_buckets(shortest, spec.prompt.max_tokens)
+    buckets = options.buckets or default_buckets(_shortest(source), spec.prompt.max_tokens)
     if buckets[-1] != spec.prompt.max_tokens or list(buckets) != sorted(set(buckets)):
         raise SetupError(
             "FV-EXP-004",
             f"buckets are {buckets}; wanted ascending lengths of which the last is {spec.prompt.max_tokens}, the "
             "longest prompt.",
         )
-    golden = golden_inputs(spec, source.tokenizer_json, buckets, options.dataset)
+    if golden is None:
+        golden = golden_inputs(spec, source.tokenizer_json, buckets, options.dataset)
     layout = prompt_positions(source.policy.backbone, torch.from_numpy(np.asarray(golden["tokens"])))
     plan = GraphPlan("staged", buckets, source.denoise_steps)
     with _workplace(out) as folder:
@@ -160,6 +168,7 @@ def _write_graph(stage: Stage, names: WeightNames, store: WeightsFile, path: Pat
 def _sample(source: PolicySource, stage: Stage, golden: Inputs, layout: PromptPositions) -> Mapping[str, Tensor]:
     """Return inputs of a stage with a batch of two and a prompt shorter than the longest, for tracing."""
     policy = source.policy
+    # A tracer takes it for a law when a prompt is as long as the longest.
     length = (layout.shortest + layout.longest) // 2
     inputs = {name: torch.from_numpy(np.asarray(value)[:1]).repeat_interleave(2, 0) for name, value in golden.items()}
     tokens = inputs["tokens"][:, :length]
