@@ -13,14 +13,24 @@ from finevla_runtime.cli.options import parse
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Export a training checkpoint as a policy bundle for the server."""
+    """Export a trained or imported policy as a policy bundle for the server.
+
+    Takes the checkpoint.safetensors of a tabletop run, the run folder (or one checkpoint folder) of a policy on a
+    vision-language backbone, or a folder of `finevla import`.
+    """
 
     checkpoint: Path
-    """checkpoint.safetensors of a training run."""
+    """What to export."""
     out: Path
     """Folder of the bundle; an older bundle there is replaced."""
     dataset: Path | None = None
     """Dataset whose frames make the golden batch; random pictures when left out."""
+    buckets: tuple[int, ...] = ()
+    """Prompt lengths with graphs of their own (staged bundles), ascending; chosen when left out."""
+    tensorrt: bool = True
+    """Write the prefix graphs of fixed length that TensorRT needs (staged bundles)."""
+    programs: bool = True
+    """Write the programs of the torch engine (staged bundles)."""
     json: bool = False
     """Print one JSON document."""
 
@@ -28,20 +38,44 @@ class ExportOptions:
 def export_checkpoint(argv: Sequence[str]) -> int:
     """Export a training checkpoint as a policy bundle."""
     options = parse(ExportOptions, _positional(argv), prog="finevla export")
+    found = _export_single(options) if options.checkpoint.is_file() else _export_staged(options)
+    if options.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return 0
+    sys.stdout.write("".join(f"{name} {value}\n" for name, value in found.items()))
+    sys.stdout.write(f"next: finevla serve {options.out}\n")
+    return 0
+
+
+def _export_single(options: ExportOptions) -> dict[str, object]:
     from training.export.golden import golden_inputs
     from training.export.onnx import export_bundle
 
     golden = golden_inputs(options.checkpoint, options.dataset) if options.dataset else None
     exported = export_bundle(options.checkpoint, options.out, golden)
-    found = {
+    return {
         "bundle": str(exported.bundle.path),
         "digest": exported.bundle.digest,
         "graph_bytes": exported.graph_bytes,
         "difference": exported.difference,
     }
-    lines = [f"{name} {value}" for name, value in found.items()]
-    sys.stdout.write((json.dumps(found) if options.json else "\n".join(lines)) + "\n")
-    return 0
+
+
+def _export_staged(options: ExportOptions) -> dict[str, object]:
+    from training.export.policy_source import read_policy
+    from training.export.staged_bundle import StagedOptions, export_staged
+
+    staged = StagedOptions(options.buckets, options.tensorrt, options.programs, options.dataset)
+    exported = export_staged(read_policy(options.checkpoint), options.out, staged)
+    return {
+        "bundle": str(exported.bundle.path),
+        "digest": exported.bundle.digest,
+        "buckets": list(exported.bundle.plan.buckets),
+        "graph_bytes": exported.graphs_bytes,
+        "weights_bytes": exported.weights_bytes,
+        "difference": exported.difference,
+        "tolerance_half": exported.bundle.parity.atol_half,
+    }
 
 
 def _positional(argv: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -88,6 +89,8 @@ def train_recipe(name: str, argv: Sequence[str]) -> int:
     )
     screen = ProgressBar() if sys.stderr.isatty() else None
     checkpoint = train_vla(job, SteadyClock(), _report, screen=screen)
+    if int(os.environ.get("RANK", "0")):
+        return 0
     sys.stdout.write(
         f"checkpoint {checkpoint}\n"
         f"next: finevla export {out} --out {out}/bundle --dataset {_folder(options.dataset[0])}\n"

@@ -148,10 +148,15 @@ class VLATask:
             mixture = InstructionMixture(self.mixture.datasets, plan, self.recipe.seed + 1)
             self._probe = BatchBuilder(mixture, self._processor, self._frames).build(0)
         batch = self._probe
+        inputs = self._inputs(batch)
+        if self.recipe.framework == "gr00t":
+            # Batches carry no noise, because training draws its own; the check starts from the same one every time.
+            noise = torch.randn(batch.actions.shape, generator=torch.Generator().manual_seed(self.recipe.seed))
+            inputs["noise"] = noise.to(self._device)
         self._policy.eval()
         try:
             with torch.no_grad(), self._autocast():
-                said = self._policy.act(self._inputs(batch))
+                said = self._policy.act(inputs)
         finally:
             self._policy.train()
         off = np.abs(said.float().cpu().numpy() - batch.actions).mean(axis=(1, 2))

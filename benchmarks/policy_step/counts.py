@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from training.policies.dit import Block
 from training.policies.gr00t import GR00THead, GR00TPolicy
 from training.policies.image_patches import ImageGrid
 from training.policies.oft import OFTPolicy
@@ -169,7 +170,7 @@ def _head(policy: VLAPolicy, batch: int, length: int) -> Iterator[Product]:
 def _flow_head(head: GR00THead, batch: int, length: int, steps: int) -> Iterator[Product]:
     blocks = len(head.model.transformer_blocks)
     width, out = head.model.proj_out_2.in_features, head.model.proj_out_2.out_features
-    source = head.model.transformer_blocks[0].attn1.to_k.in_features  # type: ignore[union-attr]
+    source = cast(Block, head.model.transformer_blocks[0]).attn1.to_k.in_features
     inner, dof = head.action_decoder.layer2.in_features, head.action_decoder.layer2.out_features
     crossing, selfing = (blocks + 1) // 2, blocks // 2
     tokens = head.future_tokens.num_embeddings + head.rows + int(head.state)

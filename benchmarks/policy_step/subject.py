@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, Qwen3_5Config
 
-from training.policies.backbone import BATCHED_ATTENTION, Backbone
+from training.policies.backbone import Backbone
 from training.policies.gr00t import GR00THead, GR00TPolicy, GR00TSizes
 from training.policies.image_patches import PatchRule
 from training.policies.oft import OFTHead, OFTPolicy
 from training.policies.policy import VLAPolicy
+from training.policies.vision_tower import BATCHED_ATTENTION
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")

@@ -46,7 +46,7 @@ def measure_training(subject: Subject, rates: Rates, batch: int) -> TrainFigures
             parameter.grad = None
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = policy.loss(inputs, actions, generator).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     step_s = best_s(step, device, REPEATS)
     policy.backbone.checkpoint_gradients(False)

@@ -26,6 +26,7 @@ ALPHA = 0.05
 
 Key = tuple[str, str, int, str, int]
 Matched = list[tuple[TrialRecord, TrialRecord]]
+Value = Callable[[TrialRecord], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Comparison:
         coverage_first, coverage_second: share of those with a clear scored record.
         primary: the locked test on Avg (ID).
         columns: one contrast per family.
+        success: success rate in percent, averaged over the in-distribution families like Avg (ID); its interval is over
+            scenes, unlike that of ``rates``.
         rates: success over the in-distribution families and violations over the single-factor ones.
         warnings: why the two runs may not be comparable.
         verdict: one sentence.
@@ -109,6 +112,7 @@ class Comparison:
     coverage_second: float
     primary: ScoreContrast
     columns: tuple[ScoreContrast, ...]
+    success: ScoreContrast
     rates: tuple[RateContrast, ...]
     warnings: tuple[str, ...]
     verdict: str
@@ -225,6 +229,7 @@ def compare_policies(
         coverage_second=coverage[1],
         primary=primary,
         columns=tuple(replace(cell, p_holm=p) for cell, p in zip(cells, adjusted, strict=True)),
+        success=_average_contrast(columns, matched, seed, "success_id", _success_percent),
         rates=_rates(columns, matched, seed),
         warnings=_warnings(first, second, unmatched, matched),
         verdict=verdict,
@@ -237,18 +242,28 @@ def _in_column(column: Column, pairs: Matched) -> Matched:
     return [pair for pair in pairs if pair[0].trial.variant in column.variants]
 
 
-def _average_contrast(columns: tuple[Column, ...], matched: dict[str, Matched], seed: int) -> ScoreContrast:
-    """Return the contrast of Avg (ID): every in-distribution column that has trials weighs the same."""
+def _score(record: TrialRecord) -> float:
+    return record.outcome.score
+
+
+def _success_percent(record: TrialRecord) -> float:
+    return 100.0 * succeeded(record)
+
+
+def _average_contrast(
+    columns: tuple[Column, ...], matched: dict[str, Matched], seed: int, name: str = "avg_id", value: Value = _score
+) -> ScoreContrast:
+    """Return the contrast of an average over columns: every in-distribution column that has trials weighs the same."""
     strata = [
         (pairs, 1.0)
         for column in columns
         if not column.ood and (pairs := _in_column(column, matched.get(column.family, [])))
     ]
-    return _score_contrast("avg_id", strata, seed)
+    return _score_contrast(name, strata, seed, value)
 
 
-def _score_contrast(name: str, strata: list[tuple[Matched, float]], seed: int) -> ScoreContrast:
-    """Return the stratified contrast of mean scores; a unit is a scene within its column."""
+def _score_contrast(name: str, strata: list[tuple[Matched, float]], seed: int, value: Value = _score) -> ScoreContrast:
+    """Return the stratified contrast of a mean value per trial, the score; a unit is a scene within its column."""
     differences: list[float] = []
     weights: list[float] = []
     means: list[tuple[float, float]] = []
@@ -256,9 +271,9 @@ def _score_contrast(name: str, strata: list[tuple[Matched, float]], seed: int) -
     for pairs, share in strata:
         by_scene: dict[int, list[float]] = defaultdict(list)
         for a, b in pairs:
-            by_scene[a.trial.scene_seed].append(a.outcome.score - b.outcome.score)
+            by_scene[a.trial.scene_seed].append(value(a) - value(b))
         trials += len(pairs)
-        means.append((plain_mean([a.outcome.score for a, _ in pairs]), plain_mean([b.outcome.score for _, b in pairs])))
+        means.append((plain_mean([value(a) for a, _ in pairs]), plain_mean([value(b) for _, b in pairs])))
         for values in by_scene.values():
             differences.append(plain_mean(values))
             # A scene weighs by its trials, so that the weighted mean is the difference of the column means.

@@ -226,6 +226,7 @@ def comparison_json(comparison: Comparison) -> Json:
         "coverage": [comparison.coverage_first, comparison.coverage_second],
         "primary": _score_contrast(comparison.primary),
         "columns": [_score_contrast(item) for item in comparison.columns],
+        "success": _score_contrast(comparison.success),
         "rates": [_rate_contrast(item) for item in comparison.rates],
         "warnings": list(comparison.warnings),
         "decided": comparison.decided,

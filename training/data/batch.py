@@ -17,6 +17,8 @@ from training.data.frame_reader import FrameReader
 from training.data.instruction_mixture import InstructionMixture
 from training.data.vla_dataset import VLADataset
 
+# A flow-matching policy's input of the served graph; training draws its noise per step from its own generator.
+SERVING_NOISE = "noise"
 KINDS = {False: InstructionKind.RAW, True: InstructionKind.FINE_GRAINED}
 
 
@@ -47,7 +49,7 @@ class Batch:
         step: training step.
         inputs: model inputs with a batch axis, keys and types as ``Processor.inputs``: ``image.<camera>``
             uint8[B, height, width, 3], ``tokens`` int64[B, max_tokens], ``state`` float32[B, 14] where the policy
-            reads it.
+            reads it. Without ``noise``: training draws its own.
         actions: float32[B, rows, 14], targets in model units and model layout.
         samples: identities in batch order.
     """
@@ -105,7 +107,7 @@ class BatchBuilder:
             except (OSError, ValueError, KeyError, IndexError, RuntimeError, MemoryError) as error:
                 raise SetupError("FV-DAT-014", f"step {step}, {identity}: {error!r}") from error
             samples.append(identity)
-        stacked = {key: np.stack([sample[key] for sample in inputs]) for key in inputs[0]}
+        stacked = {key: np.stack([sample[key] for sample in inputs]) for key in inputs[0] if key != SERVING_NOISE}
         return Batch(step, stacked, np.stack(actions), tuple(samples))
 
     def check_texts(self) -> int:

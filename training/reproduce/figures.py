@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finevla_runtime.contracts.instruction import InstructionKind
@@ -10,6 +11,8 @@ from finevla_runtime.contracts.rubric import Rubric
 from finevla_runtime.evidence.columns import Average, ColumnScore, average, plain_mean, score_of
 from finevla_runtime.evidence.compare import Comparison, compare_policies
 from finevla_runtime.evidence.intervals import Interval, wilson
+from finevla_runtime.evidence.layout import Column
+from finevla_runtime.evidence.outcomes import succeeded
 from finevla_runtime.evidence.run import Run, read_run
 from finevla_runtime.evidence.signflip import holm
 from finevla_runtime.evidence.steering import PooledSteering, Steering, pooled, steering
@@ -30,7 +33,7 @@ class KindFigures:
         cells: one per column of Table 5.
         avg_id, avg_all: plain means of columns.
         success: plain mean of the in-distribution success rates, 0..1.
-        success_interval: Wilson interval of the pooled in-distribution trials.
+        success_interval: its 95 % interval, from the families' Wilson intervals.
         steering: one per control factor.
         violations: over the control factors.
     """
@@ -150,16 +153,42 @@ def _framework(experiment: Experiment, framework: str, rubric: Rubric) -> Framew
 def _kind(run: Run, policy: str, kind: InstructionKind) -> KindFigures:
     columns = [(column, score_of(run, policy, kind, column)) for column in run.columns]
     inside = [cell for column, cell in columns if not column.ood]
-    trials = sum(cell.trials for cell in inside)
+    rates = [_rate(run, policy, kind, column) for column in run.columns if not column.ood]
     return KindFigures(
         cells=tuple(cell for _, cell in columns),
         avg_id=average(inside),
         avg_all=average([cell for _, cell in columns]),
-        success=plain_mean([cell.successes / cell.trials if cell.trials else 0.0 for cell in inside]),
-        success_interval=wilson(sum(cell.successes for cell in inside), trials),
+        success=plain_mean([rate for rate, _ in rates]),
+        success_interval=mean_of_rates(rates),
         steering=tuple(found for column in run.columns if (found := steering(run, policy, kind, column)) is not None),
         violations=factor_violation_rate(run, policy, kind),
     )
+
+
+def _rate(run: Run, policy: str, kind: InstructionKind, column: Column) -> tuple[float, Interval]:
+    """Return the success rate of a family and its Wilson interval.
+
+    Both variants of a scene have one raw text, so a policy does the same thing twice there: trials of one scene with
+    one text are one unit, or the interval would be too narrow by a factor of 1.4.
+    """
+    units: dict[tuple[int, str], list[bool]] = {}
+    for record in run.records(policy, kind, column.family, column.variants):
+        trial = record.trial
+        units.setdefault((trial.scene_seed, trial.instruction.text), []).append(succeeded(record))
+    reached = sum(sum(found) / len(found) for found in units.values())
+    rate = reached / len(units) if units else 0.0
+    return rate, wilson(round(reached), len(units))
+
+
+def mean_of_rates(rates: Sequence[tuple[float, Interval]]) -> Interval:
+    """Return the interval of the plain mean of independent rates.
+
+    Distances to the limits of each rate add up in squares (MOVER: Zou and Donner, Statistics in Medicine 27, 2008).
+    """
+    mean = plain_mean([rate for rate, _ in rates])
+    below = math.sqrt(math.fsum((rate - span.low) ** 2 for rate, span in rates)) / len(rates)
+    above = math.sqrt(math.fsum((span.high - rate) ** 2 for rate, span in rates)) / len(rates)
+    return Interval(max(0.0, mean - below), min(1.0, mean + above))
 
 
 def _contrasts(runs: Mapping[str, tuple[Arm, Run]], kind: InstructionKind) -> tuple[Contrast, ...]:
@@ -176,13 +205,7 @@ def _contrasts(runs: Mapping[str, tuple[Arm, Run]], kind: InstructionKind) -> tu
 
 def _contrast(first: str, second: str, comparison: Comparison) -> Contrast:
     """Return the planned contrast: Avg (ID) where the text says how, the success rate where it does not."""
-    primary = comparison.primary
-    if comparison.kind is FINE:
-        difference = primary.difference or 0.0
-        return Contrast(
-            first, second, "Avg (ID)", difference, primary.interval, primary.scenes, primary.test.p, primary.test.p
-        )
-    rate = next(item for item in comparison.rates if item.name == "success")
-    interval = Interval(100 * rate.interval.low, 100 * rate.interval.high)
-    difference = 100 * (rate.first - rate.second) / rate.trials
-    return Contrast(first, second, "success rate", difference, interval, primary.scenes, rate.test.p, rate.test.p)
+    fine = comparison.kind is FINE
+    measure, found = ("Avg (ID)", comparison.primary) if fine else ("success rate", comparison.success)
+    p = found.test.p
+    return Contrast(first, second, measure, found.difference or 0.0, found.interval, found.scenes, p, p)

@@ -61,8 +61,8 @@ def success_table(frameworks: Sequence[FrameworkFigures]) -> Table:
     head = ("FG:Raw", *(f"{one.framework.upper()}, {KIND_NAMES[kind]} text" for one, kind in columns))
     return Table(
         "Success rate (Table 4 of the paper in miniature)",
-        "Mean over the seven in-distribution families, with the 95 % Wilson interval of the pooled trials. Under raw "
-        "text success is the goal alone; under fine-grained text it must be reached as told. Best value of a column in "
+        "Plain mean over the seven in-distribution families with its 95 % interval over scenes. Under raw text "
+        "success is the goal alone; under fine-grained text it must be reached as told. Best value of a column in "
         "bold.",
         head,
         tuple(rows),

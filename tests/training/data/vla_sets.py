@@ -57,7 +57,7 @@ def processor(scale: float = 1.0, state: bool = True, max_tokens: int = 24) -> P
         name="tiny",
         version="1",
         embodiment="cobot_magic_sim",
-        framework="oft",
+        framework="gr00t",
         cameras=tuple(CameraSpec(c.name, round(c.height * scale), round(c.width * scale), "area") for c in CAMERAS),
         action=ActionSpace(
             JOINT_NAMES,

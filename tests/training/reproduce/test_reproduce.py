@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from fake_experiment import INVERTED_U, finish_all, finish_arm, make_experiment
 from fake_runs import FakePolicy, shipped_rubric
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
 
 from finevla_runtime.contracts.errors import SetupError
-from training.reproduce.figures import FINE, RAW, read_figures
+from finevla_runtime.evidence.intervals import wilson
+from training.reproduce.figures import FINE, RAW, mean_of_rates, read_figures
 from training.reproduce.page import write_mixing_report
 from training.reproduce.plan import RATIOS, Experiment, find_setting
 from training.reproduce.runner import run_experiment, run_finevla
@@ -105,6 +108,18 @@ def test_no_inverted_u_is_claimed_where_every_mixture_is_the_same(tmp_path: Path
     (figures,) = read_figures(experiment, shipped_rubric())
     for kind in (FINE, RAW):
         assert "The inverted U of the paper appears." not in figures.finding(kind)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8))
+def test_the_interval_of_a_mean_of_rates_holds_the_mean_and_shrinks_with_families(successes: list[int]) -> None:
+    rates = [(s / 20, wilson(s, 20)) for s in successes]
+    span, mean = mean_of_rates(rates), sum(rate for rate, _ in rates) / len(rates)
+    assert 0.0 <= span.low <= mean <= span.high <= 1.0
+    twice = mean_of_rates(rates * 2)
+    assert twice.high - twice.low <= span.high - span.low + 1e-12
+    alone = mean_of_rates(rates[:1])
+    assert (alone.low, alone.high) == pytest.approx((rates[0][1].low, rates[0][1].high))
 
 
 def test_an_unfinished_experiment_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""How fast the loader prepares samples, against what a training step eats."""
