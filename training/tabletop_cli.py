@@ -39,6 +39,8 @@ class TabletopOptions:
     """Peak learning rate."""
     fg_share: float | None = None
     """Share of samples with fine-grained text; 0.5 is FG:Raw = 1:1, 0 raw only, 1 fine-grained only."""
+    fg_raw: str | None = None
+    """The same as a ratio such as 1:2; raw or fg for one kind alone."""
     choice_share: float | None = None
     """Share of paired slots drawn from frames where only the text tells twins apart."""
     raw_from: str | None = None
@@ -67,6 +69,7 @@ def train_tabletop(name: str, argv: Sequence[str]) -> int:
     """Train a recipe of the tabletop suite: demonstrations, training, bundle."""
     options = parse(TabletopOptions, argv, prog=f"finevla train {name}")
     from finevla_runtime.contracts.clock import SteadyClock
+    from training.data.fg_share import parse_share
     from training.demonstrations import make_demonstrations
     from training.export.golden import golden_inputs
     from training.export.onnx import export_bundle
@@ -88,7 +91,7 @@ def train_tabletop(name: str, argv: Sequence[str]) -> int:
     }
     mixed: dict[str, Any] = {
         "batch": options.batch,
-        "fg_share": options.fg_share,
+        "fg_share": options.fg_share if options.fg_raw is None else parse_share(options.fg_raw),
         "choice_share": options.choice_share,
         "raw_from": options.raw_from,
     }

@@ -149,7 +149,7 @@ class Trainer(Generic[Batch]):
             stopping = bool(stop)
             self._count(stepped, trained_s)
             if self.progress.step % self._cadence.log_steps == 0:
-                self._log({**self._summary(window), **self._rate_entry()})
+                self._log({**self._summary(window), **self._rate_entry(rates)})
                 window = _Window(self.task)
             if self.progress.step % self._cadence.check_steps == 0:
                 found, checked_step = self.check(), self.progress.step
@@ -196,8 +196,7 @@ class Trainer(Generic[Batch]):
         step, share = self.progress.step, self._budget.share(self.progress)
         return tuple(self._schedule.rate(peak, step, share, self._budget.steps) for peak in self._peaks)
 
-    def _rate_entry(self) -> Mapping[str, object]:
-        rates = self._rates()
+    def _rate_entry(self, rates: Sequence[float]) -> Mapping[str, object]:
         return {"lr": rates[0] if len(rates) == 1 else dict(zip(self._names, rates, strict=True))}
 
     def _count(self, stepped: Stepped[Batch], trained_s: float) -> None:
