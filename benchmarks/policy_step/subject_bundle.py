@@ -31,11 +31,7 @@ def write_subject_bundle(subject: Subject, out: Path) -> Bundle:
         action=body.action_space,
         layout="project",
         state=False,
-        normalisation=fit_normalisation(
-            [[-1.0] * body.action_space.size, [1.0] * body.action_space.size],
-            ["min_max"] * body.action_space.size,
-            clip=False,
-        ),
+        normalisation=fit_normalisation([[-1.0] * dof, [1.0] * dof], ["min_max"] * dof, clip=False),
         prompt=PromptSpec("{instruction}", subject.length, PAD, lowercase=False),
         chunk_rows=ROWS,
         execution_rows=ROWS,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.policy import PolicySpec
-from finevla_runtime.contracts.policy_json import spec_from_json
-from training.checkpoint import Checkpoint, load_weights
-from training.checkpoint_folder import load_checkpoint_folder
-from training.importer.imported_checkpoint import BACKBONE, is_imported, load_imported
+from training.checkpoint import Checkpoint
+from training.importer.imported_checkpoint import is_imported, load_imported
 from training.importer.imported_policy import build_imported
 from training.importer.plan_json import plan_from_json
-from training.policies.vla import VLAPolicy, build_policy
+from training.policies.policy import VLAPolicy
+from training.trained_policy import load_trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +38,17 @@ def read_policy(path: Path) -> PolicySource:
     """Read a folder of ``finevla import``, a run folder of ``finevla train``, or one checkpoint folder in it.
 
     Raises:
-        SetupError: FV-TRN-009 and FV-IMP-* for unreadable folders, FV-TRN-010 when the weights are not the plan's,
-            FV-EXP-003 for a run folder that lost the small files of its backbone.
+        SetupError: FV-TRN-* and FV-IMP-* for unreadable folders and weights that are not the plan's.
     """
     if is_imported(path):
         imported = load_imported(path)
         plan = plan_from_json(imported.plan_json, str(path))
         policy = build_imported(imported)
-        told = {**imported.provenance, "checkpoint": "imported"}
+        told: Mapping[str, str] = {**imported.provenance, "checkpoint": "imported"}
         return _source(policy, imported.spec, imported.tokenizer_json, plan.denoise_steps, told)
-    read = load_checkpoint_folder(path)
-    plan = replace(plan_from_json(read.meta["plan"], str(path)), backbone=str(_backbone(path)), random_weights=True)
-    policy = build_policy(plan)
-    load_weights(read, read.weights, policy)
-    spec = spec_from_json(read.meta["spec"])
-    return _source(policy, spec, read.meta["tokenizer"], plan.denoise_steps, _provenance(read))
+    trained = load_trained(path)
+    told = _provenance(trained.checkpoint)
+    return _source(trained.policy, trained.spec, trained.tokenizer_json, trained.plan.denoise_steps, told)
 
 
 def _source(
@@ -62,17 +56,6 @@ def _source(
 ) -> PolicySource:
     steps = steps if spec.framework == "gr00t" else 0
     return PolicySource(policy.eval().requires_grad_(False), spec, tokenizer, steps, provenance)
-
-
-def _backbone(path: Path) -> Path:
-    """Return the folder with the small files of the backbone: in the run folder, above its checkpoints."""
-    for folder in (path, *path.resolve().parents[:2]):
-        if (folder / BACKBONE / "config.json").is_file():
-            return folder / BACKBONE
-    raise SetupError(
-        "FV-EXP-003",
-        f"neither {path} nor the run folder around it has {BACKBONE}/config.json; copy the whole run folder.",
-    )
 
 
 def _provenance(read: Checkpoint) -> Mapping[str, str]:
