@@ -22,7 +22,7 @@ class BuildOptions:
     out: Path
     """Folder of the engine; an older engine there is replaced."""
     precision: Literal["fp32", "fp16", "bf16"] = "bf16"
-    """What products with weights are computed in; everything else stays float32."""
+    """What products of vision and prefix with their weights are computed in; everything else stays float32."""
     max_batch: int = 8
     """Largest batch of one run; the server splits larger ones."""
 

@@ -13,7 +13,7 @@ from finevla_runtime.contracts.errors import SetupError
 from policy_server.engines.engine_record import FILE, EngineRecord, digests
 from policy_server.engines.half_graph import write_half_graph
 from policy_server.engines.library import require
-from policy_server.engines.staged import Stages, stages_of
+from policy_server.engines.staged import HEAD, Stages, stages_of
 from policy_server.engines.tensorrt_library import PORTABLE, Library, gpu_name, logger
 
 PLAN = ".plan"
@@ -46,14 +46,16 @@ def build_engine(
     folder.mkdir(parents=True, exist_ok=True)
     for old in (folder / FILE, *folder.glob(f"*{PLAN}")):
         old.unlink(missing_ok=True)
-    builder = _Builder(library, stages, precision, max_batch)
+    builder = _Builder(library, stages, max_batch)
     with tempfile.TemporaryDirectory(prefix=".build.", dir=folder) as room:
         for name in stages.graphs:
             graph = bundle.graphs[name]
-            if precision != "fp32":
+            # Heads are float32 wherever they are a graph of their own, as they were in training.
+            exact = precision == "fp32" or name == HEAD
+            if not exact:
                 graph = Path(room) / f"{name}.onnx"
                 write_half_graph(bundle.graphs[name], graph, precision)
-            size = builder.build(name, graph, folder / f"{name}{PLAN}")
+            size = builder.build(name, graph, folder / f"{name}{PLAN}", exact)
             report(f"{name}: {size / 1e6:.1f} MB")
             # Converted weights of one graph make room for those of the next.
             shutil.rmtree(room)
@@ -67,18 +69,17 @@ def build_engine(
 class _Builder:
     """Parses and builds single graphs with the same options."""
 
-    def __init__(self, library: Library, stages: Stages, precision: str, max_batch: int) -> None:
+    def __init__(self, library: Library, stages: Stages, max_batch: int) -> None:
         self._library = library
         # TensorRT keeps a plain pointer to its logger.
         self._logger = logger(library)
         self._builder: Any = library.trt.Builder(self._logger)
         buckets = stages.plan.buckets
         self._lengths = (buckets[0], buckets[0], buckets[-1]) if buckets else None
-        self._precision = precision
         self._max_batch = max_batch
         self.gpu = gpu_name()
 
-    def build(self, name: str, graph: Path, target: Path) -> int:
+    def build(self, name: str, graph: Path, target: Path, exact: bool) -> int:
         """Build one graph and return the size of its plan in bytes (SetupError FV-ENG-015 when it cannot be built)."""
         trt = self._library.trt
         network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -89,7 +90,7 @@ class _Builder:
             raise SetupError("FV-ENG-015", f"{self._label()} cannot parse {name}.onnx: {errors}")
         config = self._builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-        if self._precision == "fp32":
+        if exact:
             # TF32 keeps 10 bits of each factor: faster, but no float32 and outside of the tolerance of a bundle.
             config.clear_flag(trt.BuilderFlag.TF32)
         if self._library.flavour == "tensorrt_rtx" and self.gpu != PORTABLE:

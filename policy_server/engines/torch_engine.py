@@ -18,7 +18,7 @@ from finevla_runtime.contracts.errors import PolicyError, SetupError
 from finevla_runtime.program_archive import check_program
 from policy_server.engines.engine import EngineOptions, LoadedEngine, cuda_number
 from policy_server.engines.shared_weights import shared_weights
-from policy_server.engines.staged import POLICY, StagedEngine, Stages, stages_of
+from policy_server.engines.staged import HEAD, POLICY, StagedEngine, Stages, stages_of
 
 NAME = "torch"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -35,7 +35,7 @@ class Program:
         length: fixed prompt length, 0 where any length goes.
     """
 
-    module: torch.nn.Module
+    module: torch.fx.GraphModule
     inputs: tuple[str, ...]
     as_mapping: bool
     length: int
@@ -49,8 +49,10 @@ class TorchPrograms:
         self._programs = programs
         self._device = device
         self._half = DTYPES.get(precision)
-        for program in programs.values():
+        for name, program in programs.items():
             program.module.to(device)
+            if self._half is not None and name != HEAD:
+                _drop_type_assertions(program.module)
 
     def upload(self, array: npt.NDArray[np.generic]) -> Tensor:
         """Return the array on the device."""
@@ -61,7 +63,9 @@ class TorchPrograms:
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the program's output (PolicyError FV-ENG-004 when it fails)."""
         program = self._programs[graph]
-        half = torch.autocast(self._device.type, self._half or torch.bfloat16, enabled=self._half is not None)
+        # Heads are float32 wherever they are a program of their own, as they were in training.
+        enabled = self._half is not None and graph != HEAD
+        half = torch.autocast(self._device.type, self._half or torch.bfloat16, enabled=enabled)
         try:
             feed = {name: inputs[name] for name in program.inputs}
             with torch.inference_mode(), half:
@@ -127,6 +131,13 @@ def load_program(path: Path, weights: Mapping[str, Tensor]) -> Program:
     as_mapping = arguments.num_children == 1 and arguments.child(0).type is dict
     names = arguments.child(0).context if as_mapping else [n.replace("__", ".") for n in signature.forward_arg_names]
     return Program(module, tuple(names), as_mapping, _fixed_length(exported, tuple(names)))
+
+
+def _drop_type_assertions(module: torch.fx.GraphModule) -> None:
+    """Remove the assertions that values have the types of the export; under autocast some are of half precision."""
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        module.graph.erase_node(node)
+    module.recompile()
 
 
 def _fixed_length(exported: ExportedProgram, names: tuple[str, ...]) -> int:

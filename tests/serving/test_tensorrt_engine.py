@@ -64,6 +64,13 @@ def test_both_policies_build_without_a_gpu(tmp_path: Path, framework: str, preci
     assert sorted(p.name for p in (tmp_path / "e").iterdir()) == sorted([FILE, *(f"{name}.plan" for name in GRAPHS)])
 
 
+def test_half_precision_leaves_the_head_exact(oft: Bundle, built: Path, tmp_path: Path) -> None:
+    build_engine(oft, tmp_path / "e", "bf16", 4, tensorrt_library(), quiet)
+    sizes = {n: ((built / f"{n}.plan").stat().st_size, (tmp_path / "e" / f"{n}.plan").stat().st_size) for n in GRAPHS}
+    assert sizes["head"][0] == sizes["head"][1]
+    assert sizes["vision"][0] != sizes["vision"][1]
+
+
 def test_a_single_graph_builds_too(tmp_path: Path) -> None:
     record = build_engine(write_tiny_bundle(tmp_path / "b"), tmp_path / "e", "fp32", 2, tensorrt_library(), quiet)
     assert list(record.sha256) == ["policy.plan"]

@@ -81,6 +81,8 @@ def test_the_torch_engine_runs_the_programs_of_the_bundle(case: Case) -> None:
     assert difference < 2e-5
     inputs = with_length(source, exported, 333, 1)
     assert np.abs(engine.run(inputs) - rows_of(source, inputs)).max() < 1e-4
+    _, in_half = load_engine_checked(exported.bundle, "torch", EngineOptions(threads=1, precision="bf16"))
+    assert difference < in_half <= (exported.bundle.parity.atol_half or 0.0)
 
 
 def test_static_graphs_agree_with_the_graph_of_any_length(case: Case) -> None:
