@@ -88,7 +88,7 @@ def vla_policy_spec(
         framework=recipe.framework,
         cameras=recipe.camera_specs(),
         action=embodiment.action_space,
-        layout="project",
+        layout=recipe.layout,
         state=recipe.state,
         normalisation=normalisation,
         prompt=prompt,

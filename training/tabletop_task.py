@@ -66,9 +66,8 @@ class TabletopTask:
     @property
     def info(self) -> TaskInfo:
         """Return what is fixed."""
-        return TaskInfo(
-            self.recipe.seed, ERRORS[self.recipe.framework], "family", warm_keys=("tokenizer", "normalisation")
-        )
+        same = {"tokenizer": "", "normalisation": ""}
+        return TaskInfo(self.recipe.seed, ERRORS[self.recipe.framework], "family", warm_keys=same)
 
     @property
     def module(self) -> TabletopPolicy:

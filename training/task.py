@@ -7,7 +7,7 @@ part), so that a resumed run, and a run on another number of processes, sees the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -69,14 +69,15 @@ class TaskInfo:
         sample_error: what ``StepLoss.per_sample`` is called in the log, for example ``l1``.
         group_kind: what ``Task.groups`` names, for example ``family``; the log's key is ``l1_by_family``.
         shard_units: class names of the blocks that FSDP shards one by one.
-        warm_keys: keys of ``meta`` that another run must share for its weights to mean the same here.
+        warm_keys: keys of ``meta`` that another run must share for its weights to mean the same here, with what to
+            do where it does not; empty when nothing helps.
     """
 
     seed: int
     sample_error: str
     group_kind: str
     shard_units: tuple[str, ...] = ()
-    warm_keys: tuple[str, ...] = ()
+    warm_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol[Batch]):

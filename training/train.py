@@ -17,13 +17,13 @@ from finevla_runtime.contracts.embodiment import load_embodiment
 from finevla_runtime.contracts.errors import unknown_name
 from finevla_runtime.paths import HW_CONFIGS
 from training.average import Average
-from training.checkpoint import Checkpoint, Progress, load_checkpoint
 from training.checkpoint_store import CheckpointStore, SingleFile
 from training.data.tabletop_dataset import TabletopDataset, open_tabletop_dataset
 from training.log_sinks import LogSink, Report, Screen, open_sinks
 from training.policy_spec import fit_policy_spec
 from training.recipes.tabletop import TabletopRecipe
 from training.schedule import Schedule
+from training.starting_point import read_starting_point
 from training.stepping import LocalStepper, OptimiserSettings
 from training.tabletop_task import TabletopTask
 from training.tokenizer import build_tokenizer
@@ -114,19 +114,8 @@ def begin(trainer: Trainer[Any], store: CheckpointStore, init: Path | None, repo
         done = trainer.progress
         report(f"resumed {store.path} at step {done.step}, {done.trained_s / 60:.1f} minutes in")
     elif init is not None:
-        trainer.warm_start(_starting_point(init))
+        trainer.warm_start(read_starting_point(init))
         report(f"started from the weights of {init}")
-
-
-def _starting_point(path: Path) -> Checkpoint:
-    """Read a checkpoint of any kind, or an imported policy as one."""
-    from training.importer.imported_checkpoint import is_imported, load_imported
-
-    if not is_imported(path):
-        return load_checkpoint(path)
-    imported = load_imported(path)
-    tensors = {f"model.{name}": tensor for name, tensor in imported.weights().items()}
-    return Checkpoint(tensors, Progress(), {"tokenizer": imported.tokenizer_json})
 
 
 def run_until_stopped(trainer: Trainer[Any], sinks: tuple[LogSink, ...], report: Report) -> None:

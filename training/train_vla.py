@@ -12,8 +12,10 @@ import torch
 from finevla_runtime.contracts.clock import Clock
 from finevla_runtime.contracts.embodiment import Embodiment, load_embodiment
 from finevla_runtime.contracts.errors import unknown_name
+from finevla_runtime.contracts.policy import Normalisation
 from finevla_runtime.paths import HW_CONFIGS
 from training.average import Average
+from training.checkpoint import Checkpoint
 from training.checkpoint_store import FolderRow
 from training.data.fg_share import parse_share
 from training.data.frame_reader import FrameReader
@@ -27,7 +29,8 @@ from training.policies.backbone import resolve_folder
 from training.policies.prompt_layout import read_tokenizer
 from training.policies.vla import PolicyPlan, build_policy, plan_prompt
 from training.policy_spec import vla_policy_spec
-from training.recipes.vla import VLARecipe
+from training.recipes.vla import KEEP, VLARecipe
+from training.starting_point import read_starting_point, statistics_of
 from training.task import Part
 from training.train import DEVICES, LOGGERS, begin, run_until_stopped
 from training.trainer import Budget, Cadence, Trainer
@@ -95,7 +98,9 @@ def train_vla(
         spread, micro_batches=micro_batches(recipe.global_batch, recipe.batch_per_device, accelerator.num_processes)
     )
     say = report if accelerator.is_main_process else _silent
-    task = _task(job, accelerator, spread.micro_batches, say)
+    resumed = store.load()
+    given = resumed or (read_starting_point(job.init) if job.init else None)
+    task = _task(job, accelerator, spread.micro_batches, given, say)
     say(task.summary())
     if accelerator.is_main_process:
         _keep_backbone(resolve_folder(recipe.backbone), job.out / BACKBONE)
@@ -111,6 +116,7 @@ def train_vla(
         cadence or Cadence(recipe.log_steps, recipe.check_steps, float("inf"), recipe.save_steps),
     )
     begin(trainer, store, job.init, say)
+    del resumed, given
     sinks: tuple[LogSink, ...] = ()
     if accelerator.is_main_process:
         step, chosen = trainer.progress.step, screen or Screen(say)
@@ -139,14 +145,13 @@ def policy_plan(recipe: VLARecipe) -> PolicyPlan:
     )
 
 
-def _task(job: VLAJob, accelerator: Accelerator, micro: int, report: Report) -> VLATask:
+def _task(job: VLAJob, accelerator: Accelerator, micro: int, given: Checkpoint | None, report: Report) -> VLATask:
     recipe = job.recipe
     share = parse_share(recipe.fg_raw)
     with accelerator.local_main_process_first():
         # One process per machine fills the cache, the others find it full.
         datasets = [open_vla_dataset(source, recipe.cameras, job.cache) for source in job.sources]
-        modes = joint_modes(recipe.joint_mode, recipe.gripper_mode)
-        normalisation = mixture_normalisation(datasets, modes, False, job.cache)
+        normalisation = _normalisation(job, datasets, given)
     mixture = InstructionMixture(
         datasets, MixturePlan(recipe.global_batch, share, recipe.unannotated, recipe.uniform_over), recipe.seed
     )
@@ -173,6 +178,14 @@ def _task(job: VLAJob, accelerator: Accelerator, micro: int, report: Report) -> 
         Loading(job.workers, parts, recipe.steps),
         torch.device(accelerator.device),
     )
+
+
+def _normalisation(job: VLAJob, datasets: list[VLADataset], given: Checkpoint | None) -> Normalisation:
+    """Return the statistics of the data, or those of the weights that the run begins with where it keeps them."""
+    recipe = job.recipe
+    modes = joint_modes(recipe.joint_mode, recipe.gripper_mode)
+    fitted = mixture_normalisation(datasets, modes, False, job.cache, recipe.layout)
+    return statistics_of(given) if recipe.statistics == KEEP and given is not None else fitted
 
 
 def _embodiment(name: str, first: VLADataset) -> Embodiment:

@@ -115,10 +115,10 @@ class Trainer(Generic[Batch]):
             SetupError: FV-TRN-010 when network, words or statistics differ.
         """
         mine = self.meta()
-        for key in self.task.info.warm_keys:
+        for key, remedy in self.task.info.warm_keys.items():
             if checkpoint.meta.get(key) != mine[key]:
                 raise SetupError(
-                    "FV-TRN-010", f"the checkpoint has another {key}; its weights would mean something else."
+                    "FV-TRN-010", f"the checkpoint has another {key}; its weights would mean something else.{remedy}"
                 )
         load_weights(checkpoint, checkpoint.weights, self.task.module)
         self._average.reset()

@@ -22,7 +22,7 @@ from training.data.instruction_mixture import InstructionMixture
 from training.data.loader import PrefetchingLoader
 from training.importer.plan_json import plan_to_json
 from training.policies.vla import PolicyPlan, VLAPolicy, parameter_count
-from training.recipes.vla import VLARecipe
+from training.recipes.vla import FIT, KEEP, VLARecipe
 from training.task import ParameterGroup, Part, StepLoss, TaskInfo
 
 # What the error of a sample is called in the log.
@@ -83,8 +83,14 @@ class VLATask:
     def info(self) -> TaskInfo:
         """Return what is fixed."""
         units = getattr(self._policy.backbone.model, "_no_split_modules", None) or ()
+        same = {"tokenizer": "", "layout": " Train in its joint order: --set layout=..."}
+        if self.recipe.statistics != FIT:
+            same["normalisation"] = (
+                f" Keep its statistics with --set statistics={KEEP}, or let the head get used to those of the new data "
+                f"with --set statistics={FIT}."
+            )
         error = ERRORS[self.recipe.framework]
-        return TaskInfo(self.recipe.seed, error, "kind", tuple(sorted(units)), warm_keys=("tokenizer",))
+        return TaskInfo(self.recipe.seed, error, "kind", tuple(sorted(units)), same)
 
     @property
     def module(self) -> VLAPolicy:
@@ -178,6 +184,7 @@ class VLATask:
             "episodes": str(sum(source.episodes for source in self.mixture.report())),
             "plan": plan_to_json(self._plan),
             "tokenizer": self._tokenizer_json,
+            "layout": self.spec.layout,
             "normalisation": json.dumps(asdict(self.spec.normalisation)),
             "spec": spec_to_json(replace(self.spec, fg_share=round(fg_share, 4))),
         }

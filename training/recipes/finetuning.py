@@ -25,6 +25,8 @@ ROBOTWIN_OFT = VLARecipe(
     warmup_steps=0,
     # SCRIPT: data_mix robotwin_mix, which has no fine-grained text. PAPER: the mixture belongs here.
     fg_raw="raw",
+    # STARVLA: statistics are those of the data of the run, also where weights are given.
+    statistics="fit",
 )
 
 ROBOTWIN_GR00T = VLARecipe(
@@ -45,6 +47,8 @@ ROBOTWIN_GR00T = VLARecipe(
     warmup_steps=1000,
     # SCRIPT: data_mix robotwin_mix, as above.
     fg_raw="raw",
+    # STARVLA: statistics are those of the data of the run, also where weights are given.
+    statistics="fit",
 )
 
 REAL_ROBOT_OFT = VLARecipe(
@@ -70,6 +74,7 @@ REAL_ROBOT_OFT = VLARecipe(
     uniform_over="frames",
     # PAPER section 4.1: the mixture is applied during fine-tuning. Of its ratios 1:1 is the plain one.
     fg_raw="1:1",
+    statistics="fit",
 )
 
 FINETUNING_RECIPES = (ROBOTWIN_OFT, ROBOTWIN_GR00T, REAL_ROBOT_OFT)

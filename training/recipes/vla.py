@@ -17,12 +17,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.policy import CameraSpec
 from training.policies.gr00t import GR00TSizes
 from training.schedule import Schedule
 from training.stepping import OptimiserSettings
 
+# Where statistics come from when a run starts from given weights.
+FIT, KEEP = "fit", "keep"
 STAGES = ("pretraining", "fine-tuning", "test")
 
 
@@ -44,6 +46,10 @@ class VLARecipe:
         fg_raw: ``FG:Raw`` as a ratio of samples (``1:2``), ``raw`` or ``fg``.
         unannotated, uniform_over: see ``training.data.instruction_mixture.MixturePlan``.
         joint_mode, gripper_mode: normalisation of joints and grippers.
+        layout: joint order of the model's rows (key of ``contracts.action.LAYOUTS``).
+        statistics: of a run that starts from given weights: ``fit`` those of the data, as the published fine-tuning
+            does, or ``keep`` those the weights were trained with. Empty: given weights must have the statistics of the
+            data, because rows scaled otherwise mean other motions.
         learning_rate, learning_rate_backbone, learning_rate_head: peaks; the first is that of whatever is neither.
         schedule, warmup_steps, min_lr: see ``training.schedule``.
         beta1, beta2, eps, weight_decay, clip_norm: AdamW and the clipping before it.
@@ -95,6 +101,9 @@ class VLARecipe:
     # YAML (data configurations): joints q99, grippers binary.
     joint_mode: str = "q99"
     gripper_mode: str = "binary"
+    # YAML (data configurations): left joints, left gripper, right joints, right gripper, which is the project's order.
+    layout: str = "project"
+    statistics: str = ""
     # YAML: cosine_with_min_lr with min_lr 5e-7; unused by the constant schedule.
     min_lr: float = 5e-7
     # YAML: AdamW betas (0.9, 0.95), eps 1e-8, weight decay 1e-8, fused.
@@ -135,6 +144,8 @@ class VLARecipe:
             raise SetupError(
                 "FV-TRN-021", f"{self.name}: {self.steps} steps of {self.global_batch} samples; both must be 1 or more."
             )
+        if self.statistics not in ("", FIT, KEEP):
+            raise unknown_name("FV-TRN-021", "source of statistics", self.statistics, (FIT, KEEP))
         self.schedule_settings()
 
     def schedule_settings(self) -> Schedule:

@@ -17,15 +17,17 @@ import torch
 
 from finevla_runtime.contracts.clock import ManualClock
 from finevla_runtime.contracts.errors import FineVLAError, SetupError
+from finevla_runtime.contracts.policy_json import spec_from_json
 from tests.training.conftest import write_dataset
 from tests.training.loop.two_processes import STEPS, recipe, train_tiny
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import train as train_command
 from training.data.vla_dataset import DataSource
+from training.export.policy_source import read_policy
+from training.importer.imported_checkpoint import save_imported
 from training.log_sinks import LOG
 from training.policies.tiny_backbone import write_tiny_backbone
 from training.train_vla import VLAJob, train_vla
-from training.trained_policy import load_trained
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -77,19 +79,17 @@ def test_a_killed_run_goes_on_to_the_same_weights(name: str, root: Path, trained
 
 
 def test_a_checkpoint_gives_the_policy_back_with_its_contract_and_measured_share(root: Path, trained: Path) -> None:
-    found = load_trained(trained)
-    for place in (trained / "checkpoints", trained / "checkpoints" / f"step_{STEPS:08d}"):
-        assert load_trained(place).spec == found.spec
-    progress = found.checkpoint.progress
+    found, checkpoint = read_policy(trained), load_checkpoint(trained)
+    assert read_policy(trained / "checkpoints" / f"step_{STEPS:08d}").spec == found.spec
+    progress = checkpoint.progress
     assert progress.samples == STEPS * 8
     assert 0 < progress.fine_grained < progress.samples
     assert found.spec.fg_share == pytest.approx(progress.fine_grained / progress.samples, abs=1e-4)
-    assert Path(found.plan.backbone) == trained / "backbone"
-    assert json.loads(found.checkpoint.meta["mixture"])[0]["annotated"] == 9
+    assert json.loads(checkpoint.meta["mixture"])[0]["annotated"] == 9
     assert found.tokenizer_json == (root / "backbone" / "tokenizer.json").read_text()
     assert not found.policy.training
     for name, tensor in found.policy.state_dict().items():
-        assert torch.equal(tensor, found.checkpoint.tensors[f"ema.{name}"])
+        assert torch.equal(tensor, checkpoint.tensors[f"ema.{name}"])
 
 
 def test_the_log_tells_error_by_kind_rates_by_module_and_what_the_actions_are_off_by(trained: Path) -> None:
@@ -125,6 +125,50 @@ def test_another_run_starts_from_given_weights_and_another_recipe_does_not_go_on
     with pytest.raises(SetupError, match="another network") as caught:
         run(replace(job(root, root / "mixed-up"), init=trained))
     assert caught.value.code == "FV-TRN-010"
+
+
+def imported(path: Path, trained: Path, layout: str = "project", scale: float = 1.0) -> Path:
+    """Turn a checkpoint into a folder of ``finevla import``, in another joint order or with other statistics."""
+    read = load_checkpoint(trained)
+    spec = spec_from_json(read.meta["spec"])
+    low = tuple(value * scale for value in spec.normalisation.low)
+    spec = replace(spec, layout=layout, normalisation=replace(spec.normalisation, low=low))
+    (path.parent / "statistics.json").write_text("{}")
+    save_imported(
+        path, spec, read.meta["plan"], read.part("ema"), trained / "backbone", path.parent / "statistics.json", {}
+    )
+    return path
+
+
+def test_weights_trained_for_other_rows_are_refused_or_taken_as_told(root: Path, trained: Path, tmp_path: Path) -> None:
+    still = {"learning_rate": 0.0, "learning_rate_backbone": 0.0, "learning_rate_head": 0.0, "ema": 0.0}
+    settings = replace(recipe("tiny-gr00t", root, 8), steps=1, **still)  # type: ignore[arg-type]
+    wanted = replace(job(root, tmp_path / "same"), recipe=settings)
+    begun = run(replace(wanted, init=imported(tmp_path / "imported", trained)))
+    given = load_checkpoint(trained)
+    assert all(torch.equal(t, given.tensors[f"ema.{name}"]) for name, t in begun.part("model").items())
+
+    permuted = imported(tmp_path / "permuted", trained, layout="starvla_robotwin")
+    with pytest.raises(SetupError, match=r"another layout.*--set layout") as caught:
+        run(replace(wanted, out=tmp_path / "refused", init=permuted))
+    assert caught.value.code == "FV-TRN-010"
+    there = replace(settings, layout="starvla_robotwin", statistics="fit")
+    assert run(replace(wanted, out=tmp_path / "there", recipe=there, init=permuted)).progress.step == 1
+
+    scaled = imported(tmp_path / "scaled", trained, scale=2.0)
+    with pytest.raises(SetupError, match=r"statistics=keep, or .*statistics=fit") as caught:
+        run(replace(wanted, out=tmp_path / "refused", init=scaled))
+    assert caught.value.code == "FV-TRN-010"
+    lows = {}
+    for choice in ("fit", "keep"):
+        out = tmp_path / choice
+        chosen = replace(wanted, out=out, recipe=replace(settings, statistics=choice), init=scaled)
+        run(chosen)
+        lows[choice] = read_policy(out).spec.normalisation.low
+        # A resumed run keeps what it began with.
+        assert run(replace(chosen, init=None)).progress.step == 1
+    assert lows["fit"] == spec_from_json(given.meta["spec"]).normalisation.low
+    assert lows["keep"] == tuple(2 * value for value in lows["fit"])
 
 
 def test_a_loss_that_is_not_finite_names_step_dataset_episode_and_frame(root: Path) -> None:
@@ -194,7 +238,7 @@ def test_the_command_lists_recipes_trains_and_says_what_to_run_next(
     assert train_command(["tiny-oft", *options, *small]) == 0
     said = capsys.readouterr()
     assert f"next: finevla export {out}" in said.out
-    assert load_trained(out).spec.fg_share == 1.0
+    assert read_policy(out).spec.fg_share == 1.0
     assert (out / "tensorboard").is_dir()
     with pytest.raises(SetupError, match="Did you mean 'schedule'"):
         train_command(["tiny-oft", *options, "--set", "shedule=constant"])
