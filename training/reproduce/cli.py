@@ -53,7 +53,8 @@ def _tabletop(argv: Sequence[str]) -> int:
     run_experiment(experiment, _report)
     page, text = write_mixing_report(experiment)
     sys.stdout.write(f"{text.read_text(encoding='utf-8')}\n{page}\n{text}\n")
-    sys.stdout.write(f"next: finevla compare {experiment.out}/eval/oft-1-1 {experiment.out}/eval/oft-raw\n")
+    first = experiment.out / "eval" / experiment.frameworks[0]
+    sys.stdout.write(f"next: finevla compare {first}-1-1 {first}-raw\n")
     return 0
 
 
