@@ -265,8 +265,11 @@ def test_a_caller_that_leaves_is_taken_out_of_the_queue(start_server: StartServe
         with grpc.insecure_channel(server.address) as channel:
             stub = PolicyServiceStub(channel)  # type: ignore[no-untyped-call]
             call = stub.Infer.future(policies[1].request(observation()))
-            wait_for(lambda: len(server.service.model("tiny").queue) == 1)
+            queue = server.service.model("tiny").queue
+            wait_for(lambda: len(queue) == 1)
             call.cancel()
+            # The cancellation crosses the wire; the engine must not be free before it has arrived.
+            wait_for(lambda: all(job.answer.cancelled() for job in tuple(queue._jobs)))
         engine.gate.release(10)
         assert running.result(timeout=10).rows == ROWS
     assert policies[0].infer(observation()).rows == ROWS
