@@ -31,6 +31,9 @@ class ExportOptions:
     """Write the prefix graphs of fixed length that TensorRT needs (staged bundles)."""
     programs: bool = True
     """Write the programs of the torch engine (staged bundles)."""
+    precision: str = "float32"
+    """float32, float16 or bfloat16: weights and products of the backbone (staged bundles); ONNX Runtime on the CPU
+    cannot serve bfloat16."""
     json: bool = False
     """Print one JSON document."""
 
@@ -48,9 +51,14 @@ def export_checkpoint(argv: Sequence[str]) -> int:
 
 
 def _export_single(options: ExportOptions) -> dict[str, object]:
+    from finevla_runtime.contracts.errors import SetupError
     from training.export.golden import golden_inputs
     from training.export.onnx import export_bundle
 
+    if options.precision != "float32":
+        raise SetupError(
+            "FV-EXP-006", f"{options.checkpoint} is a tabletop policy, which is exported in float32; leave --precision."
+        )
     golden = golden_inputs(options.checkpoint, options.dataset) if options.dataset else None
     exported = export_bundle(options.checkpoint, options.out, golden)
     return {
@@ -65,7 +73,7 @@ def _export_staged(options: ExportOptions) -> dict[str, object]:
     from training.export.policy_source import read_policy
     from training.export.staged_bundle import StagedOptions, export_staged
 
-    staged = StagedOptions(options.buckets, options.tensorrt, options.programs, options.dataset)
+    staged = StagedOptions(options.buckets, options.tensorrt, options.programs, options.dataset, options.precision)
     exported = export_staged(read_policy(options.checkpoint), options.out, staged)
     return {
         "bundle": str(exported.bundle.path),

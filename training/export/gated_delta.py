@@ -83,9 +83,10 @@ def whole_sequence_rule(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, beta: Te
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     rate = beta.transpose(1, 2).unsqueeze(-1)
     total = decay.transpose(1, 2).double().cumsum(-1)
-    place = torch.arange(total.shape[-1], device=total.device)
+    # Counted, not made with arange: an exported program would keep the device it was traced on.
+    place = torch.ones_like(total[0, 0]).cumsum(-1)
     difference = total.unsqueeze(-1) - total.unsqueeze(-2)
-    kept = difference.masked_fill(place[:, None] < place[None, :], float("-inf")).exp().float()
+    kept = difference.masked_fill(place.unsqueeze(-1) < place.unsqueeze(-2), float("-inf")).exp().float()
     system = ((k * rate) @ k.transpose(-1, -2)) * kept
     fresh = torch.linalg.solve_triangular(system, v * rate, upper=False, unitriangular=True)
     out: Tensor = ((q @ k.transpose(-1, -2)) * kept) @ fresh

@@ -134,8 +134,14 @@ def trace_stage(stage: Stage, names: WeightNames, sample: Mapping[str, Tensor], 
 
 
 def _strip(program: torch.export.ExportedProgram) -> None:
-    """Leave the computation: no sample (it would be pickled), no traces of this machine's files, no weights."""
+    """Leave the computation: no sample (it would be pickled), no traces of this machine's files, no weights.
+
+    Torch's assertions about its own casts go too: they name the device of the export, and half-precision engines
+    cast elsewhere.
+    """
     program.example_inputs = None
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        program.graph.erase_node(node)
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "from_node"):
             node.meta.pop(key, None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from finevla_runtime.bundle import Bundle, Parity, write_bundle
-from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.graph_plan import GraphPlan
 from training.export.onnx import Inputs
 from training.export.onnx_graph import WEIGHTS_NAME, Node, OnnxGraph
@@ -24,15 +24,20 @@ from training.export.policy_source import PolicySource
 from training.export.programs import Lengths, trace_stage
 from training.export.prompt_positions import PromptPositions, prompt_positions
 from training.export.staged_golden import default_buckets, golden_inputs, prompt_length
-from training.export.staged_run import run_graphs
-from training.export.stages import STATIC_PREFIX, Stage, policy_stages
+from training.export.staged_run import Rows, largest_difference, onnxruntime_execute, torch_execute
+from training.export.stages import HEAD, PREFIX, VISION, Stage, policy_stages
 from training.export.weight_names import WeightNames
 from training.export.weights_file import WeightsFile, entry
 
 # Rows are of order one; float32 graphs of another order of summation stay far below this.
 ATOL = 1e-3
-# Half precision is allowed what bfloat16 costs the reference, twice, and no less than this.
+# Half precision is allowed twice what it costs the reference, and no less than this.
 ATOL_HALF = 2e-2
+# A policy that half precision moves by more than this, of a range of two, is another policy.
+LIMIT_HALF = 0.25
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# Decay rates are exponentials of these few weights.
+KEPT_FLOAT32 = ("A_log", "dt_bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,15 @@ class StagedOptions:
         tensorrt: whether to write the static prefix graphs that TensorRT needs.
         programs: whether to write the programs of the torch engine.
         dataset: dataset whose frames make the golden batch; random pictures when None.
+        precision: of the backbone's weights and products, ``float32``, ``float16`` or ``bfloat16``; heads stay in
+            float32. ONNX Runtime has no bfloat16 on the CPU, so such a bundle has no graph for it.
     """
 
     buckets: tuple[int, ...] = ()
     tensorrt: bool = True
     programs: bool = True
     dataset: Path | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,8 @@ class ExportedStages:
 
     Attributes:
         bundle: the verified bundle.
-        difference: largest absolute difference of ONNX Runtime on the golden batch, model units.
+        difference: largest absolute difference of the graphs on the golden batch, every bucket and dialect, from the
+            float32 network, model units.
         weights_bytes: size of the shared weights file.
         graphs_bytes: size of all graphs together.
     """
@@ -74,6 +83,9 @@ def export_staged(
 ) -> ExportedStages:
     """Export a policy as vision, prefix and head graphs.
 
+    The golden answers are those of the float32 network. For another precision its weights are then converted in
+    place, one after the other, so that they are never held twice.
+
     Args:
         source: the policy.
         out: folder of the bundle; an older bundle there is replaced.
@@ -81,9 +93,11 @@ def export_staged(
         golden: golden batch; made from the dataset of the options, with every bucket in it, when None.
 
     Raises:
-        SetupError: FV-EXP-001 to FV-EXP-004, FV-BUN-006; FV-EXP-005 when ONNX Runtime and torch disagree.
+        SetupError: FV-EXP-001 to FV-EXP-004, FV-BUN-006; FV-EXP-005 when graphs and torch disagree by more than the
+            precision explains; FV-EXP-006 for an unknown precision, or one that no engine of the options computes in.
     """
     spec = source.spec
+    _check_precision(options)
     buckets = options.buckets or default_buckets(_shortest(source), spec.prompt.max_tokens)
     if buckets[-1] != spec.prompt.max_tokens or list(buckets) != sorted(set(buckets)):
         raise SetupError(
@@ -95,19 +109,69 @@ def export_staged(
         golden = golden_inputs(spec, source.tokenizer_json, buckets, options.dataset)
     layout = prompt_positions(source.policy.backbone, torch.from_numpy(np.asarray(golden["tokens"])))
     plan = GraphPlan("staged", buckets, source.denoise_steps)
+    said = _answers(source, golden)
+    atol_half = _half_tolerance(source, golden, said)
+    _convert(source, options.precision)
+    stages = policy_stages(source.policy, layout, buckets if options.tensorrt else ())
     with _workplace(out) as folder:
-        files = _write_files(source, layout, buckets if options.tensorrt else (), folder, golden, options.programs)
-        said = _answers(source, golden)
-        difference = float(np.abs(run_graphs(folder, plan, golden, spec.prompt.pad_id) - said).max())
-        if not difference <= ATOL:
-            raise SetupError(
-                "FV-EXP-005", f"ONNX Runtime differs from torch by {difference:.2g}, at most {ATOL:g} is allowed."
-            )
-        parity = Parity(golden, {"actions": said}, ATOL, _half_tolerance(source, golden, said))
+        files = _write_files(source, stages, layout, folder, golden, options)
         graphs = {path.stem: path for path in folder.glob("*.onnx")}
-        bundle = write_bundle(out, spec, graphs, source.tokenizer_json, parity, source.provenance, plan, files)
+        difference = _proven(stages, graphs, folder, plan, golden, said, source, options)
+        if options.precision == "float32":
+            parity = Parity(golden, {"actions": said}, ATOL, atol_half)
+        else:
+            atol = max(ATOL_HALF, 2.0 * difference)
+            parity = Parity(golden, {"actions": said}, atol, max(atol, atol_half))
+        told = {**source.provenance, "precision": options.precision, "difference": f"{difference:.2g}"}
+        bundle = write_bundle(out, spec, graphs, source.tokenizer_json, parity, told, plan, files)
         sizes = (folder / WEIGHTS_NAME).stat().st_size, sum(path.stat().st_size for path in graphs.values())
     return ExportedStages(bundle, difference, *sizes)
+
+
+def _check_precision(options: StagedOptions) -> None:
+    if options.precision not in PRECISIONS:
+        raise unknown_name("FV-EXP-006", "precision", options.precision, PRECISIONS)
+    if options.precision == "bfloat16" and not options.tensorrt and not options.programs:
+        raise SetupError(
+            "FV-EXP-006",
+            "ONNX Runtime does not compute in bfloat16 on the CPU, and graphs for TensorRT and torch were declined; "
+            "nothing could run the bundle. Choose float16, or leave --no-tensorrt or --no-programs away.",
+        )
+
+
+def _convert(source: PolicySource, precision: str) -> None:
+    for name, parameter in source.policy.backbone.model.named_parameters():
+        if not name.endswith(KEPT_FLOAT32):
+            parameter.data = parameter.data.to(PRECISIONS[precision])
+
+
+def _proven(
+    stages: Sequence[Stage],
+    graphs: Mapping[str, Path],
+    folder: Path,
+    plan: GraphPlan,
+    golden: Inputs,
+    said: Rows,
+    source: PolicySource,
+    options: StagedOptions,
+) -> float:
+    """Return how far the graphs are from the network (FV-EXP-005 when that is too far)."""
+    pad_id = source.spec.prompt.pad_id
+    if options.precision == "bfloat16":
+        # What ONNX Runtime cannot run, torch runs by the same definition.
+        names = [stage.name for stage in stages]
+        difference = largest_difference(torch_execute(stages), names, plan, golden, said, pad_id)
+    else:
+        difference = largest_difference(onnxruntime_execute(folder), graphs, plan, golden, said, pad_id)
+    limit = ATOL if options.precision == "float32" else LIMIT_HALF
+    if not difference <= limit:
+        advice = "this is a fault of the export." if options.precision == "float32" else "export in float32."
+        raise SetupError(
+            "FV-EXP-005",
+            f"the {options.precision} graphs differ from torch by {difference:.2g}, at most {limit:g} is allowed; "
+            f"{advice}",
+        )
+    return difference
 
 
 @contextmanager
@@ -129,23 +193,22 @@ def _shortest(source: PolicySource) -> int:
 
 def _write_files(
     source: PolicySource,
+    stages: Sequence[Stage],
     layout: PromptPositions,
-    static: Sequence[int],
     folder: Path,
     golden: Inputs,
-    programs: bool,
+    options: StagedOptions,
 ) -> Mapping[str, Path]:
     """Write graphs, programs and weights into ``folder``; return the files of the bundle that are not graphs."""
     names, index = WeightNames(source.policy), {}
     files = {f"graphs/{WEIGHTS_NAME}": folder / WEIGHTS_NAME}
-    stages = policy_stages(source.policy, layout, static)
+    lengths = Lengths(layout.shortest, layout.longest)
     with WeightsFile(folder / WEIGHTS_NAME) as store:
         for stage in stages:
-            _write_graph(stage, names, store, folder / f"{stage.name}.onnx")
-        for stage in stages if programs else ():
-            if stage.name.startswith(STATIC_PREFIX):
+            if stage.name != PREFIX or options.precision != "bfloat16":
+                _write_graph(stage, names, store, folder / f"{stage.name}.onnx")
+            if not options.programs or stage.static:
                 continue
-            lengths = Lengths(layout.shortest, layout.longest)
             program = trace_stage(stage, names, _sample(source, stage, golden, layout), lengths)
             files[f"programs/{stage.name}.pt2"] = folder / f"{stage.name}.pt2"
             (folder / f"{stage.name}.pt2").write_bytes(program.archive)
@@ -158,8 +221,8 @@ def _write_files(
 
 def _write_graph(stage: Stage, names: WeightNames, store: WeightsFile, path: Path) -> None:
     graph = OnnxGraph(stage.name)
-    # Only the prefixes of fixed length are for TensorRT alone; ONNX Runtime's operators are the faster ones elsewhere.
-    dialect = OnnxRuntimeOperations if stage.name == "prefix" else OnnxOperations
+    # Every other graph is read by TensorRT too; the prefix of any length is for ONNX Runtime alone.
+    dialect = OnnxRuntimeOperations if stage.name == PREFIX else OnnxOperations
     value = stage.build(dialect(graph, names), {p.name: Node(graph, p.name, p.dtype) for p in stage.inputs})
     model = graph.model(stage.inputs, stage.output, value, store)
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -172,12 +235,12 @@ def _sample(source: PolicySource, stage: Stage, golden: Inputs, layout: PromptPo
     length = (layout.shortest + layout.longest) // 2
     inputs = {name: torch.from_numpy(np.asarray(value)[:1]).repeat_interleave(2, 0) for name, value in golden.items()}
     tokens = inputs["tokens"][:, :length]
-    if stage.name == "vision":
+    if stage.name == VISION:
         return {port.name: inputs[port.name] for port in stage.inputs}
     with torch.no_grad():
         embeds = policy.backbone.embed_images([inputs[f"image.{camera}"] for camera in policy.cameras])
         made: dict[str, Tensor] = {"tokens": tokens, "image_embeds": embeds.float()}
-        if stage.name == "head":
+        if stage.name == HEAD:
             made["hidden"] = policy.backbone.hidden(tokens, embeds).float()
             made["x"] = inputs.get("noise", tokens)
             made["time"] = torch.zeros(2, dtype=torch.int64)
@@ -185,16 +248,14 @@ def _sample(source: PolicySource, stage: Stage, golden: Inputs, layout: PromptPo
     return {port.name: made[port.name] for port in stage.inputs}
 
 
-def _answers(source: PolicySource, golden: Inputs) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _answers(source: PolicySource, golden: Inputs) -> Rows:
     """Return the rows of the torch network for the golden batch."""
     with torch.inference_mode():
         said = source.policy.act({name: torch.from_numpy(np.asarray(value)) for name, value in golden.items()})
     return np.asarray(said.float().numpy(), dtype=np.float32)
 
 
-def _half_tolerance(
-    source: PolicySource, golden: Inputs, said: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> float:
+def _half_tolerance(source: PolicySource, golden: Inputs, said: Rows) -> float:
     """Return what an engine in half precision may differ by: twice what bfloat16 costs the reference itself."""
     with torch.autocast("cpu", torch.bfloat16):
         half = _answers(source, golden)

@@ -19,6 +19,7 @@ from training.policies.oft import OFTPolicy
 from training.policies.policy import VLAPolicy
 
 BATCH, LENGTH = "B", "S"
+VISION, PREFIX, HEAD = "vision", "prefix", "head"
 STATIC_PREFIX = "prefix_static_"
 
 
@@ -37,6 +38,11 @@ class Stage:
     inputs: tuple[Port, ...]
     output: Port
     build: Callable[[Operations, Mapping[str, Value]], Value]
+
+    @property
+    def static(self) -> bool:
+        """Return whether the stage serves prompts of one length only."""
+        return self.name.startswith(STATIC_PREFIX)
 
 
 def policy_stages(policy: VLAPolicy, layout: PromptPositions, buckets: Sequence[int] = ()) -> tuple[Stage, ...]:
@@ -58,7 +64,7 @@ def _vision(policy: VLAPolicy) -> Stage:
         for name, grid in zip(names, backbone.grids, strict=True)
     )
     output = Port("image_embeds", torch.float32, (BATCH, backbone.image_tokens, backbone.embed_width))
-    return Stage("vision", inputs, output, lambda ops, values: graph.build(ops, [values[name] for name in names]))
+    return Stage(VISION, inputs, output, lambda ops, values: graph.build(ops, [values[name] for name in names]))
 
 
 def _prefix(policy: VLAPolicy, layout: PromptPositions) -> Callable[[int | None], Stage]:
@@ -73,7 +79,7 @@ def _prefix(policy: VLAPolicy, layout: PromptPositions) -> Callable[[int | None]
         )
         output = Port("hidden", torch.float32, (BATCH, size, backbone.width))
         return Stage(
-            "prefix" if length is None else f"{STATIC_PREFIX}{length}",
+            PREFIX if length is None else f"{STATIC_PREFIX}{length}",
             inputs,
             output,
             lambda ops, values: graph.build(ops, values["tokens"], values["image_embeds"], length),
@@ -89,7 +95,7 @@ def _head(policy: VLAPolicy, layout: PromptPositions) -> Stage:
         oft = OFTHeadGraph(policy.head, layout.positions.shape[1])
         rows = (BATCH, policy.head.rows, policy.head.model.fc2.out_features)
         return Stage(
-            "head",
+            HEAD,
             (hidden, tokens),
             Port("actions", torch.float32, rows),
             lambda ops, values: oft.build(ops, values["hidden"], values["tokens"]),
@@ -106,7 +112,7 @@ def _head(policy: VLAPolicy, layout: PromptPositions) -> Stage:
         if head.state:
             inputs.append(Port("state", torch.float32, (BATCH, dof)))
         return Stage(
-            "head",
+            HEAD,
             tuple(inputs),
             Port("velocity", torch.float32, (BATCH, head.rows, dof)),
             lambda ops, values: gr00t.build(

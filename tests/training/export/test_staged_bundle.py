@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -85,6 +88,14 @@ def test_the_torch_engine_runs_the_programs_of_the_bundle(case: Case) -> None:
     assert difference < in_half <= (exported.bundle.parity.atol_half or 0.0)
 
 
+def test_no_operation_of_a_program_names_a_device_so_that_it_runs_on_any(case: Case) -> None:
+    for name, path in case[1].bundle.programs.items():
+        with zipfile.ZipFile(path) as archive:
+            model = json.loads(archive.read(next(n for n in archive.namelist() if n.endswith("models/model.json"))))
+        for node in model["graph_module"]["graph"]["nodes"]:
+            assert not [i for i in node["inputs"] if "as_device" in i["arg"]], (name, node["target"])
+
+
 def test_static_graphs_agree_with_the_graph_of_any_length(case: Case) -> None:
     import onnxruntime
 
@@ -101,6 +112,34 @@ def test_static_graphs_agree_with_the_graph_of_any_length(case: Case) -> None:
         used = prompt_length({"tokens": inputs["tokens"][0]}, source.spec.prompt.pad_id)
         # What follows the prompt is padding, whose hidden states nobody reads.
         assert np.abs(free[:, :used] - fixed[:, :used]).max() < 1e-4
+
+
+def test_hidden_states_are_those_of_hugging_face_for_padded_prompts_in_one_batch(case: Case) -> None:
+    import onnxruntime
+
+    source, exported = case
+    backbone, pad = source.policy.backbone, source.spec.prompt.pad_id
+    model = cast(Any, backbone.model).model
+    lengths = (300, 127, 129)
+    rows = [with_length(source, exported, length, 1) for length in lengths]
+    padded = np.concatenate([row["tokens"] for row in rows])[:, :320]
+    frames = {name: np.concatenate([row[name] for row in rows]) for name in rows[0] if name.startswith("image.")}
+    tokens = torch.from_numpy(padded)
+    patches = [cut(torch.from_numpy(frame)) for cut, frame in zip(backbone.patchify, frames.values(), strict=True)]
+    with torch.inference_mode():
+        wanted = model(
+            input_ids=tokens,
+            attention_mask=(tokens != pad).long(),
+            mm_token_type_ids=(tokens == backbone.image_token_id).int(),
+            pixel_values=torch.cat([view[row] for row in range(len(rows)) for view in patches]),
+            image_grid_thw=torch.tensor([[1, grid.rows, grid.columns] for grid in backbone.grids] * len(rows)),
+        ).last_hidden_state.numpy()
+    graphs = exported.bundle.graphs
+    embeds = onnxruntime.InferenceSession(str(graphs["vision"])).run(None, frames)[0]
+    feed = {"tokens": padded, "image_embeds": embeds}
+    found = onnxruntime.InferenceSession(str(graphs["prefix"])).run(None, feed)[0]
+    for row, length in enumerate(lengths):
+        assert np.abs(found[row, :length] - wanted[row, :length]).max() < 1e-4
 
 
 def test_static_graphs_hold_standard_operators_alone(case: Case) -> None:
@@ -166,7 +205,7 @@ def test_a_network_that_the_graphs_do_not_match_is_not_written(
     source, _ = case
     act = type(source.policy).act
     monkeypatch.setattr(type(source.policy), "act", lambda self, inputs: act(self, inputs) + 0.01)
-    with pytest.raises(SetupError, match=r"differs from torch by 0\.01") as caught:
+    with pytest.raises(SetupError, match=r"differ from torch by 0\.01") as caught:
         export_staged(source, tmp_path / "bundle", StagedOptions(tensorrt=False, programs=False))
     assert caught.value.code == "FV-EXP-005"
     assert not list(tmp_path.iterdir())
