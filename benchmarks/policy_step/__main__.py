@@ -106,8 +106,9 @@ def measure_subject(framework: str, options: StepOptions, device: torch.device) 
     if device.type == "cpu":
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_subject_bundle(subject, Path(folder) / "bundle")
-            for side in engine_sides(bundle, _engines(options), device, batches[max(batches)]):
-                (sides if isinstance(side, Side) else missing).append(side)  # type: ignore[arg-type]
+            found = engine_sides(bundle, _engines(options), device, batches[max(batches)])
+        sides += [side for side in found if isinstance(side, Side)]
+        missing += [side for side in found if isinstance(side, Missing)]
     interleave(sides, batches, options.rounds, options.steps, device)
     rates = measure_rates(device, dtype, PRODUCT_SIDE[device.type], COPY_BYTES[device.type])
     work = {size: floor_of(subject, size) for size in options.batches}

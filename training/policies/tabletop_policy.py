@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -52,7 +52,7 @@ class Readings(nn.Module):
         )
 
 
-class TabletopPolicy(nn.Module):
+class TabletopPolicy(nn.Module, ABC):
     """A policy on the small backbone; ``act`` is what is exported."""
 
     needs_noise = False
