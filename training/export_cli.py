@@ -23,8 +23,9 @@ class ExportOptions:
     """What to export."""
     out: Path
     """Folder of the bundle; an older bundle there is replaced."""
-    dataset: Path | None = None
-    """Dataset whose frames make the golden batch; random pictures when left out."""
+    dataset: str | None = None
+    """Dataset whose frames make the golden batch, named as `finevla train` names it (of a mixture file the first);
+    random pictures when left out."""
     buckets: tuple[int, ...] = ()
     """Prompt lengths with graphs of their own (staged bundles), ascending; chosen when left out."""
     tensorrt: bool = True
@@ -52,6 +53,7 @@ def export_checkpoint(argv: Sequence[str]) -> int:
 
 def _export_single(options: ExportOptions) -> dict[str, object]:
     from finevla_runtime.contracts.errors import SetupError
+    from training.data.named_sources import named_sources
     from training.export.golden import golden_inputs
     from training.export.onnx import export_bundle
 
@@ -59,7 +61,9 @@ def _export_single(options: ExportOptions) -> dict[str, object]:
         raise SetupError(
             "FV-EXP-006", f"{options.checkpoint} is a tabletop policy, which is exported in float32; leave --precision."
         )
-    golden = golden_inputs(options.checkpoint, options.dataset) if options.dataset else None
+    golden = None
+    if options.dataset:
+        golden = golden_inputs(options.checkpoint, named_sources([options.dataset])[0].root)
     exported = export_bundle(options.checkpoint, options.out, golden)
     return {
         "bundle": str(exported.bundle.path),
@@ -70,10 +74,12 @@ def _export_single(options: ExportOptions) -> dict[str, object]:
 
 
 def _export_staged(options: ExportOptions) -> dict[str, object]:
+    from training.data.named_sources import named_sources
     from training.export.policy_source import read_policy
     from training.export.staged_bundle import StagedOptions, export_staged
 
-    staged = StagedOptions(options.buckets, options.tensorrt, options.programs, options.dataset, options.precision)
+    dataset = named_sources([options.dataset])[0] if options.dataset else None
+    staged = StagedOptions(options.buckets, options.tensorrt, options.programs, dataset, options.precision)
     exported = export_staged(read_policy(options.checkpoint), options.out, staged)
     return {
         "bundle": str(exported.bundle.path),

@@ -27,7 +27,8 @@ class VLAOptions:
     """
 
     dataset: tuple[str, ...]
-    """LeRobot v2.1 or v3.0 folders; FOLDER=WEIGHT draws from it more or less often."""
+    """LeRobot v2.1 or v3.0 folders; FOLDER=WEIGHT draws from it more or less often. A mixture file (MIXTURE.yaml) lists
+    folders with weights, cameras and gripper ranges of their own."""
     out: Path | None = None
     """Run folder: checkpoints, log, small files of the backbone; build/RECIPE when left out."""
     backbone: str | None = None
@@ -44,10 +45,10 @@ class VLAOptions:
     """KEY=VALUE, any other setting of the recipe, such as learning_rate_head=5e-5 or head.blocks=4."""
     cameras: tuple[str, ...] = ()
     """POLICY_CAMERA=DATASET_CAMERA where the dataset names its cameras otherwise."""
-    gripper_open: float = 1.0
-    """Reading of an open gripper in the datasets."""
-    gripper_closed: float = 0.0
-    """Reading of a closed gripper in the datasets."""
+    gripper_open: float | None = None
+    """Reading of an open gripper in the folders; 1 when left out."""
+    gripper_closed: float | None = None
+    """Reading of a closed gripper in the folders; 0 when left out."""
     embodiment: str = ""
     """Body that the policy will drive (file in hw_configs); that of the first dataset when left out."""
     cache: Path | None = None
@@ -91,10 +92,10 @@ def train_recipe(name: str, argv: Sequence[str]) -> int:
     checkpoint = train_vla(job, SteadyClock(), _report, screen=screen)
     if int(os.environ.get("RANK", "0")):
         return 0
-    sys.stdout.write(
-        f"checkpoint {checkpoint}\n"
-        f"next: finevla export {out} --out {out}/bundle --dataset {_folder(options.dataset[0])}\n"
-    )
+    # Export takes no cameras and gripper range; a dataset that needs them is named to it by a mixture file.
+    plain = not options.cameras and options.gripper_open is None and options.gripper_closed is None
+    golden = f" --dataset {options.dataset[0]}" if plain else ""
+    sys.stdout.write(f"checkpoint {checkpoint}\nnext: finevla export {out} --out {out}/bundle{golden}\n")
     return 0
 
 
@@ -124,22 +125,14 @@ def _tiny_backbone(out: Path) -> Path:
 
 def _sources(options: VLAOptions) -> tuple[DataSource, ...]:
     from training.data.gripper_range import GripperRange
-    from training.data.vla_dataset import DataSource
+    from training.data.named_sources import named_sources
 
     cameras = dict(_pair(entry, "--cameras") for entry in options.cameras)
-    grippers = GripperRange(closed=options.gripper_closed, open=options.gripper_open)
-    sources = []
-    for entry in options.dataset:
-        folder, weight = entry, 1.0
-        if "=" in entry and not Path(entry).exists():
-            folder, text = _pair(entry, "--dataset")
-            weight = _number(text, entry)
-        sources.append(DataSource(Path(folder), weight, grippers=grippers, cameras=cameras))
-    return tuple(sources)
-
-
-def _folder(entry: str) -> str:
-    return entry if Path(entry).exists() else entry.rpartition("=")[0]
+    grippers = None
+    if options.gripper_closed is not None or options.gripper_open is not None:
+        opened = 1.0 if options.gripper_open is None else options.gripper_open
+        grippers = GripperRange(closed=options.gripper_closed or 0.0, open=opened)
+    return named_sources(options.dataset, cameras, grippers)
 
 
 def _pair(entry: str, option: str) -> tuple[str, str]:
@@ -149,15 +142,6 @@ def _pair(entry: str, option: str) -> tuple[str, str]:
     if not equals or not name or not value:
         raise SetupError("FV-TRN-021", f"{option} {entry!r} is not NAME=VALUE.")
     return name, value
-
-
-def _number(text: str, entry: str) -> float:
-    from finevla_runtime.contracts.errors import SetupError
-
-    try:
-        return float(text)
-    except ValueError as error:
-        raise SetupError("FV-TRN-021", f"--dataset {entry!r}: {text!r} is no weight.") from error
 
 
 def _report(line: str) -> None:

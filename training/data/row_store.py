@@ -75,6 +75,20 @@ def open_row_store(dataset: Dataset, modality: Modality, grippers: GripperRange,
     return found
 
 
+def episode_state(episode: RecordedEpisode, modality: Modality, grippers: GripperRange) -> FloatArray:
+    """Return the measured joints of one episode as the store would hold them, float32[length, 14].
+
+    Project layout, radians and open fractions.
+
+    Raises:
+        SetupError: FV-REC-004 ... FV-REC-009 naming episode, frame and column; FV-DAT-005 for gripper readings outside
+            their stated range.
+    """
+    keys = list(dict.fromkeys(source.key for source in modality.state))
+    table = episode.table(keys)
+    return _joints({key: episode.vector(table, key) for key in keys}, modality.state, grippers, episode)
+
+
 def _key(dataset: Dataset, modality: Modality, grippers: GripperRange) -> str:
     digest = hashlib.sha256()
     lengths = [episode.length for episode in dataset]
@@ -119,9 +133,7 @@ def _build(dataset: Dataset, modality: Modality, grippers: GripperRange, path: P
         span = slice(int(first_row[episode.index]), int(first_row[episode.index + 1]))
         vectors = {key: episode.vector(table, key) for key in modality.columns() if key != modality.language_key}
         for place, sources in enumerate((modality.state, modality.action)):
-            gathered = _gather(vectors, sources)
-            grippers.check(gathered, f"episode {episode.index} of {dataset.root}, {sources[0].key}")
-            rows[place, span] = grippers.apply(gathered)
+            rows[place, span] = _joints(vectors, sources, grippers, episode)
         task[span] = _task_numbers(table.column(modality.language_key).to_numpy(), episode, dataset, modality)
     rows.flush()
     task.flush()
@@ -148,8 +160,12 @@ def _schema(path: Path) -> list[str]:
         return list(_NUMBERING)
 
 
-def _gather(vectors: dict[str, FloatArray], sources: tuple[ColumnSource, ...]) -> FloatArray:
-    return np.stack([vectors[source.key][:, source.column] for source in sources], axis=1)
+def _joints(
+    vectors: dict[str, FloatArray], sources: tuple[ColumnSource, ...], grippers: GripperRange, episode: RecordedEpisode
+) -> FloatArray:
+    gathered = np.stack([vectors[source.key][:, source.column] for source in sources], axis=1)
+    grippers.check(gathered, f"episode {episode.index} of {episode.dataset}, {sources[0].key}")
+    return grippers.apply(gathered)
 
 
 def _task_numbers(

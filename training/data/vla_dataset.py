@@ -120,7 +120,7 @@ def open_vla_dataset(source: DataSource, cameras: tuple[str, ...], cache: Path) 
     if not len(dataset):
         raise SetupError("FV-DAT-004", f"{source.root} has no episode; record or convert some first.")
     modality = read_modality(dataset, source.language)
-    found = {camera: _camera(camera, source, dataset, modality) for camera in cameras}
+    found = {camera: camera_in(dataset, modality, source, camera) for camera in cameras}
     rows = open_row_store(dataset, modality, source.grippers, cache)
     _check_videos(dataset, tuple(found.values()), cache)
     annotated = np.array([e.index for e in dataset if e.fine_grained_text], dtype=np.int64)
@@ -128,8 +128,8 @@ def open_vla_dataset(source: DataSource, cameras: tuple[str, ...], cache: Path) 
     return VLADataset(name, source.weight, dataset, modality, rows, found, annotated)
 
 
-def _camera(camera: str, source: DataSource, dataset: Dataset, modality: Modality) -> str:
-    """Return the dataset's camera that the policy calls ``camera``."""
+def camera_in(dataset: Dataset, modality: Modality, source: DataSource, camera: str) -> str:
+    """Return the dataset's camera that the policy calls ``camera`` (FV-DAT-001 when there is none)."""
     wanted = source.cameras.get(camera, camera)
     feature = modality.cameras.get(wanted)
     for known in dataset.format.cameras:
@@ -137,7 +137,7 @@ def _camera(camera: str, source: DataSource, dataset: Dataset, modality: Modalit
             return known.name
     listed = ", ".join(modality.cameras) or "none"
     guess = nearest(wanted, modality.cameras)
-    hint = f" Is {guess!r} the same camera? Then say so in the source's cameras." if guess else ""
+    hint = f" Is {guess!r} the same camera? Then say so with --cameras or in the mixture file." if guess else ""
     raise SetupError("FV-DAT-001", f"{dataset.root} has no camera {wanted!r}; it has {listed}.{hint}")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from finevla_runtime.bundle import Bundle, Parity, write_bundle
 from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.graph_plan import GraphPlan
+from training.data.vla_dataset import DataSource
 from training.export.onnx import Inputs
 from training.export.onnx_graph import WEIGHTS_NAME, Node, OnnxGraph
 from training.export.onnx_operations import OnnxOperations, OnnxRuntimeOperations
@@ -56,7 +57,7 @@ class StagedOptions:
     buckets: tuple[int, ...] = ()
     tensorrt: bool = True
     programs: bool = True
-    dataset: Path | None = None
+    dataset: DataSource | None = None
     precision: str = "float32"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.processing.pipeline import ModelInputs, Processor
 from finevla_runtime.recording.lerobot_reader import read_dataset
+from finevla_runtime.recording.modality import read_modality
+from training.data.row_store import episode_state
+from training.data.vla_dataset import DataSource, camera_in
 from training.export.onnx import Inputs
 
 EPISODES = 4
@@ -38,17 +40,18 @@ def prompt_length(inputs: ModelInputs, pad_id: int) -> int:
     return int(used[-1]) + 1 if used.size else 0
 
 
-def golden_inputs(spec: PolicySpec, tokenizer_json: str, buckets: Sequence[int], dataset: Path | None) -> Inputs:
+def golden_inputs(spec: PolicySpec, tokenizer_json: str, buckets: Sequence[int], dataset: DataSource | None) -> Inputs:
     """Return a batch through the same processing that serves, with every bucket in it.
 
     Args:
         spec: the policy's contract.
         tokenizer_json: its tokenizer.
         buckets: prompt lengths, ascending.
-        dataset: LeRobot dataset with the policy's cameras; random pictures when None.
+        dataset: LeRobot dataset, read as in training; random pictures when None.
 
     Raises:
-        SetupError: FV-EXP-004 for a bucket that no prompt can have, FV-REC-* for the dataset.
+        SetupError: FV-EXP-004 for a bucket that no prompt can have, FV-DAT-001, FV-DAT-005 and FV-REC-* for the
+            dataset.
     """
     processor = Processor(spec, tokenizer_json)
     rows = [processor.inputs(seen, seed) for seed, seen in enumerate(_observations(spec, dataset))]
@@ -81,7 +84,7 @@ def _filling(processor: Processor, seen: Observation, below: int, bucket: int) -
     )
 
 
-def _observations(spec: PolicySpec, dataset: Path | None) -> Iterator[Observation]:
+def _observations(spec: PolicySpec, dataset: DataSource | None) -> Iterator[Observation]:
     """Yield frames of a few episodes with raw and fine-grained text, or random ones."""
     if dataset is None:
         rng = np.random.default_rng(0)
@@ -89,12 +92,15 @@ def _observations(spec: PolicySpec, dataset: Path | None) -> Iterator[Observatio
         state = np.full(spec.action.size, 0.25, np.float32)
         yield Observation(images, state, Instruction("pick up the cube", InstructionKind.RAW), 0, 0)
         return
-    source = read_dataset(dataset)
+    source = read_dataset(dataset.root)
+    modality = read_modality(source, dataset.language)
+    cameras = {c.name: camera_in(source, modality, dataset, c.name) for c in spec.cameras}
     for number, index in enumerate(np.linspace(0, len(source) - 1, min(EPISODES, len(source))).astype(int)):
         episode = source.episodes[int(index)]
         step = number * (episode.length - 1) // EPISODES
         told = bool(number % 2 and episode.fine_grained)
         text = episode.fine_grained_text if told else episode.tasks[0]
         kind = InstructionKind.FINE_GRAINED if told else InstructionKind.RAW
-        images = {c.name: episode.frames(c.name)[step] for c in spec.cameras}
-        yield Observation(images, episode.state()[step], Instruction(text, kind), 0, step)
+        images = {name: episode.frames(theirs)[step] for name, theirs in cameras.items()}
+        state = episode_state(episode, modality, dataset.grippers)[step]
+        yield Observation(images, state, Instruction(text, kind), 0, step)

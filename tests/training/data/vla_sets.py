@@ -49,10 +49,14 @@ def opened(root: Path, cache: Path, weight: float = 1.0, **changes: object) -> V
     return open_vla_dataset(replace(DataSource(root, weight), **changes), VIEWS, cache)
 
 
-def processor(scale: float = 1.0, state: bool = True, max_tokens: int = 24) -> Processor:
+def word_tokenizer() -> Tokenizer:
     words = ["[PAD]", "[UNK]", *sorted({w for t in TASKS for w in t.lower().replace(".", " .").split()})]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def processor(scale: float = 1.0, state: bool = True, max_tokens: int = 24) -> Processor:
     spec = PolicySpec(
         name="tiny",
         version="1",
@@ -75,7 +79,7 @@ def processor(scale: float = 1.0, state: bool = True, max_tokens: int = 24) -> P
         trained_kinds=(InstructionKind.RAW, InstructionKind.FINE_GRAINED),
         fg_share=0.5,
     )
-    return Processor(spec, tokenizer.to_str())
+    return Processor(spec, word_tokenizer().to_str())
 
 
 def builder(datasets: list[VLADataset], plan: MixturePlan, rank: int = 0, world: int = 1) -> BatchBuilder:
