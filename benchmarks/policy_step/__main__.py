@@ -10,7 +10,7 @@ import gc
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +22,16 @@ from benchmarks.policy_step.page import Result, page
 from benchmarks.policy_step.rates import device_name, measure_rates, used_bytes
 from benchmarks.policy_step.sides import Missing, Side, engine_sides, interleave, torch_sides
 from benchmarks.policy_step.subject import SIZES, Arrays, Subject
-from benchmarks.policy_step.subject_bundle import write_subject_bundle
+from benchmarks.policy_step.subject_bundle import build_subject_engine, write_subject_bundle
 from benchmarks.policy_step.train_step import measure_training
 from finevla_runtime.bundle import Bundle, load_bundle
 from finevla_runtime.cli.options import parse
+from finevla_runtime.contracts.errors import SetupError
 from policy_server.engines.engine import EngineOptions
 
 # Large enough to reach a device's best rate, small enough to be done in a moment.
 PRODUCT_SIDE = {"cpu": 1024, "cuda": 8192}
+TENSORRT = "tensorrt"
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
 
 
@@ -46,11 +48,13 @@ class StepOptions:
     framework: tuple[Literal["oft", "gr00t"], ...] = ("oft", "gr00t")
     """Heads to measure."""
     engines: tuple[str, ...] = ("onnxruntime", "torch")
-    """Engines to measure (on a GPU only with --bundle); ENGINE:PRECISION for another than the stored precision."""
+    """Engines to measure; ENGINE:PRECISION for another than the stored precision."""
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision of the bundle that engines of a policy with random weights get."""
     bundle: Path | None = None
     """Measure the engines of this bundle instead of a policy with random weights."""
     engine_dir: Path | None = None
-    """Built TensorRT engine of that bundle."""
+    """Built TensorRT engine of that bundle; that of a policy with random weights is built on the way."""
     batches: tuple[int, ...] = (1, 2, 8)
     """Observations per step."""
     rounds: int = 10
@@ -78,8 +82,8 @@ def main(argv: Sequence[str]) -> int:
     command = " ".join(["python -m benchmarks.policy_step", *argv])
     text = page(results, command, device_name(device), _notes(options))
     options.out.mkdir(parents=True, exist_ok=True)
-    name = "policy_step.md" if options.size == "tiny" else f"policy_step_{options.size}.md"
-    (options.out / name).write_text(text, encoding="utf-8")
+    told = [v for v in (options.size, options.precision) if v not in ("tiny", "float32")]
+    (options.out / ("_".join(["policy_step", *told]) + ".md")).write_text(text, encoding="utf-8")
     sys.stdout.write(text)
     return 0
 
@@ -102,13 +106,10 @@ def measure_subject(framework: str, options: StepOptions, device: torch.device) 
     batches = {size: subject.inputs(size) for size in options.batches}
     base = max(0, used_bytes(device) - before)
     sides = torch_sides(subject, base, batches[max(batches)], options.compile)
-    missing: list[Missing] = []
-    if device.type == "cpu":
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = write_subject_bundle(subject, Path(folder) / "bundle")
-            found = engine_sides(bundle, _engines(options), device, batches[max(batches)])
-        sides += [side for side in found if isinstance(side, Side)]
-        missing += [side for side in found if isinstance(side, Missing)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = _subject_engines(subject, options, Path(folder), batches[max(batches)])
+    sides += [side for side in found if isinstance(side, Side)]
+    missing = [side for side in found if isinstance(side, Missing)]
     interleave(sides, batches, options.rounds, options.steps, device)
     rates = measure_rates(device, dtype, PRODUCT_SIDE[device.type], COPY_BYTES[device.type])
     work = {size: floor_of(subject, size) for size in options.batches}
@@ -118,6 +119,23 @@ def measure_subject(framework: str, options: StepOptions, device: torch.device) 
     del subject
     gc.collect()
     return Result(title.replace("torch.", ""), sides, missing, work, rates, training)
+
+
+def _subject_engines(subject: Subject, options: StepOptions, folder: Path, probe: Arrays) -> list[Side | Missing]:
+    """Export the subject and load the engines asked for; one that does not run here comes back with its reason."""
+    engines = _engines(options)
+    if not engines:
+        return []
+    bundle = write_subject_bundle(subject, folder / "bundle", options.precision, TENSORRT in engines)
+    missing: list[Side | Missing] = []
+    if TENSORRT in engines:
+        try:
+            built = build_subject_engine(bundle, folder / "engine", options.precision, max(options.batches))
+            engines[TENSORRT] = replace(engines[TENSORRT], folder=built)
+        except SetupError as error:
+            missing.append(Missing(TENSORRT, str(error)))
+            del engines[TENSORRT]
+    return [*engine_sides(bundle, engines, subject.device, probe), *missing]
 
 
 def floor_of(subject: Subject, batch: int) -> Work:

@@ -37,14 +37,14 @@ def write_half_graph(source: Path, target: Path, precision: str) -> None:
         precision: ``fp16`` or ``bf16``.
 
     Raises:
-        SetupError: FV-ENG-015 when the graph has no weights to convert.
+        SetupError: FV-ENG-015 when the graph has no float32 weights; see ``weight_precisions``.
     """
     import onnx
 
     model = onnx.load(str(source), load_external_data=False)
-    names = _weights(model.graph)
+    names = _weights(model.graph, onnx.TensorProto.FLOAT)
     if not names:
-        raise SetupError("FV-ENG-015", f"{source.name} has no float32 weights to convert; build it with fp32.")
+        raise SetupError("FV-ENG-015", f"{source.name} has no float32 weights to convert.")
     kind = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16
     weights = target.with_suffix(".weights")
     with weights.open("wb") as file:
@@ -59,6 +59,15 @@ def write_half_graph(source: Path, target: Path, precision: str) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, str(target))
+
+
+def weight_precisions(source: Path) -> set[str]:
+    """Return what a graph's weights of products and embeddings are stored in: ``fp32``, ``fp16``, ``bf16``."""
+    import onnx
+
+    graph = onnx.load(str(source), load_external_data=False).graph
+    kinds = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+    return {name for name, kind in zip(("fp32", "fp16", "bf16"), kinds, strict=True) if _weights(graph, kind)}
 
 
 def to_half(values: npt.NDArray[np.float32], precision: str) -> HalfArray:
@@ -81,11 +90,9 @@ def read_tensor(tensor: TensorProto, folder: Path) -> npt.NDArray[np.float32]:
     return np.memmap(folder / entry["location"], dtype=np.float32, mode="r", offset=offset, shape=shape)
 
 
-def _weights(graph: GraphProto) -> set[str]:
-    """Return the float32 matrices that a product or an embedding takes."""
-    from onnx import TensorProto
-
-    matrices = {t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) >= 2}
+def _weights(graph: GraphProto, kind: int) -> set[str]:
+    """Return the matrices of a data type that a product or an embedding takes."""
+    matrices = {t.name for t in graph.initializer if t.data_type == kind and len(t.dims) >= 2}
     found: set[str] = set()
     for node in graph.node:
         taken = node.input[:1] if node.op_type == LOOKUP else node.input[:2] if node.op_type in PRODUCTS else []

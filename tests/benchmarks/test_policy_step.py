@@ -28,6 +28,7 @@ from benchmarks.policy_step.page import Result, table
 from benchmarks.policy_step.rates import Rates, measure_rates, used_bytes
 from benchmarks.policy_step.sides import EAGER, HUGGING_FACE, Missing, Side, interleave
 from benchmarks.policy_step.subject import SIZES, Subject
+from benchmarks.policy_step.subject_bundle import write_subject_bundle
 from benchmarks.policy_step.train_step import measure_training
 from tests.serving.staged_bundle import write_staged_bundle
 
@@ -172,3 +173,22 @@ def test_the_benchmark_of_the_tiny_policy_writes_every_side(tmp_path: Path) -> N
     assert f"| 1 | {EAGER} |" in text
     assert "% of the measured matrix-product rate" in text
     assert "Floors:" in text
+
+
+def test_an_engine_that_needs_a_gpu_is_exported_and_built_and_says_that_it_did_not_run(tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path), "--rounds", "1", "--steps", "1", "--batches", "2", "--no-compile"]
+    assert (
+        main([*arguments, "--framework", "gr00t", "--engines", "onnxruntime", "tensorrt", "--precision", "float16"])
+        == 0
+    )
+    text = (tmp_path / "policy_step_float16.md").read_text()
+    assert "| 2 | onnxruntime |" in text
+    assert "Not run: tensorrt (FV-ENG-" in text
+
+
+def test_a_bundle_of_another_precision_leaves_the_subject_as_it_is(tmp_path: Path) -> None:
+    subject = Subject(SIZES["tiny"], "oft", torch.device("cpu"), torch.float32)
+    before = {name: value.clone() for name, value in subject.policy.state_dict().items()}
+    bundle = write_subject_bundle(subject, tmp_path / "b", "float16")
+    assert bundle.provenance["precision"] == "float16"
+    assert all(torch.equal(value, before[name]) for name, value in subject.policy.state_dict().items())

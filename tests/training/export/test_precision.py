@@ -47,8 +47,10 @@ def test_bfloat16_is_for_tensorrt_and_torch_and_says_so(tmp_path: Path) -> None:
     _, difference = load_engine_checked(exported.bundle, "torch", CPU)
     assert difference <= exported.bundle.parity.atol
     said: list[str] = []
-    build_engine(exported.bundle, tmp_path / "engine", "fp32", 1, tensorrt_library(), said.append)
+    build_engine(exported.bundle, tmp_path / "engine", "bf16", 1, tensorrt_library(), said.append)
     assert len(said) == 3
+    with pytest.raises(SetupError, match=r"FV-ENG-015: vision\.onnx is stored in bf16"):
+        build_engine(exported.bundle, tmp_path / "other", "fp16", 1, tensorrt_library(), said.append)
     with pytest.raises(SetupError, match="bfloat16") as caught:
         export_staged(source, tmp_path / "none", replace(LEAN, tensorrt=False, precision="bfloat16"))
     assert caught.value.code == "FV-EXP-006"
