@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def state_tensors(module: nn.Module, average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> State:
-    """Yield every tensor a resumed run needs, whole and on the CPU, in the same order in every process.
+    """Yield every tensor a resumed run needs, whole, in the same order in every process.
 
     Sharded tensors are put together on the way, so all processes must iterate, and the file does not depend on how
     many there were.
@@ -138,7 +138,7 @@ def restore(
         if state:
             optimizer.state[parameter] = {
                 # The fused optimiser ignores strides, so its state must lie in memory like the parameter.
-                key: value if key == "step" else _put(torch.empty_like(parameter), value)
+                key: _counter(parameter, value) if key == "step" else _put(torch.empty_like(parameter), value)
                 for key, value in state.items()
             }
 
@@ -164,11 +164,16 @@ def load_weights(checkpoint: Checkpoint, prefix: str, module: nn.Module) -> None
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU, put together from its shards where it has any."""
+    """Return a tensor, put together from its shards where it has any."""
     from torch.distributed.tensor import DTensor
 
     found = tensor.detach()
-    return (found.full_tensor() if isinstance(found, DTensor) else found).cpu()
+    return found.full_tensor() if isinstance(found, DTensor) else found
+
+
+def _counter(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return the optimiser's count of steps where the fused optimiser wants it: beside the parameter."""
+    return value.to(torch.float32).to(parameter.device)
 
 
 @torch.no_grad()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
 
 from finevla_runtime.contracts.errors import SetupError, unknown_name
-from training.stepping import OptimiserSettings, Stepped, not_finite, set_rates
+from training.stepping import OptimiserSettings, Stepped, check_norm, not_finite, set_rates
 from training.strategies import STRATEGIES, FullySharded, Replicated, Strategy
 from training.task import Batch, Part, StepLoss, Task, step_generator, step_seed
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Value = TypeVar("Value")
+LONGEST_WAIT_H = 4
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,12 @@ def open_accelerator(spread: Spread) -> Accelerator:
     if spread.strategy not in STRATEGIES:
         raise unknown_name("FV-TRN-026", "strategy", spread.strategy, STRATEGIES)
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
 
+    # Others wait while the main process checks hundreds of thousands of videos or writes 50 GB of state.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_WAIT_H))
     cpu = spread.device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(cpu=cpu, mixed_precision="no")
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
 
 
 def _strategy(
@@ -108,7 +113,14 @@ class AccelerateStepper(Generic[Batch]):
         if not finite:
             self.strategy.discard()
             raise self._blame(number, parts)
-        return Stepped(tuple(parts), samples, fine, self.strategy.step(self._settings.clip_norm))
+        norm = self.strategy.clip(self._settings.clip_norm)
+        try:
+            check_norm(norm, number)
+        except SetupError:
+            self.strategy.discard()
+            raise
+        self.strategy.step()
+        return Stepped(tuple(parts), samples, fine, norm)
 
     def _gradients(self, number: int, micro: int) -> tuple[Batch, StepLoss]:
         # The slices of a step are numbered alike for one process with two micro-batches and for two with one.
@@ -118,10 +130,8 @@ class AccelerateStepper(Generic[Batch]):
         seed = self._task.info.seed
         # Dropout draws from the global generators; seeding them here makes a resumed run draw the same.
         torch.manual_seed(step_seed(seed, number, index))
-        found = self.strategy.forward(batch, step_generator(seed, number, index))
-        kept = StepLoss(found.total.detach(), found.per_sample, found.terms)
-        self.strategy.backward(found.total / self._micro, micro == self._micro - 1)
-        return batch, kept
+        last = micro == self._micro - 1
+        return batch, self.strategy.add(batch, step_generator(seed, number, index), 1.0 / self._micro, last)
 
     def _sums(self, parts: Sequence[tuple[Batch, StepLoss]]) -> tuple[int, int, bool]:
         """Return samples and fine-grained samples of all processes, and whether every loss is finite."""

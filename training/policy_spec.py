@@ -8,6 +8,7 @@ from finevla_runtime.contracts.embodiment import Embodiment
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.policy import CameraSpec, Normalisation, PolicySpec, PromptSpec
+from finevla_runtime.contracts.policy_json import spec_from_json, spec_to_json
 from finevla_runtime.processing.normalise import fit_normalisation
 from finevla_runtime.recording.dataset_format import DatasetFormat
 from training.recipes.tabletop import TabletopRecipe
@@ -44,22 +45,24 @@ def fit_policy_spec(
     if missing:
         raise SetupError("FV-TRN-001", f"the dataset has no camera {missing[0]!r}; it has {', '.join(sizes)}.")
     modes = ["min_max" if i in GRIPPER_INDICES else "q99" for i in range(DOF)]
-    return PolicySpec(
-        name=recipe.name,
-        version=VERSION,
-        embodiment=embodiment.name,
-        framework=recipe.framework,
-        cameras=tuple(CameraSpec(n, sizes[n].height, sizes[n].width) for n in recipe.cameras),
-        action=embodiment.action_space,
-        layout="project",
-        state=False,
-        normalisation=fit_normalisation(targets, modes, clip=False),
-        prompt=PromptSpec("{instruction}", recipe.max_tokens, PAD_ID, lowercase=True),
-        chunk_rows=recipe.chunk_rows,
-        execution_rows=recipe.execution_rows,
-        control_hz=embodiment.control_hz,
-        trained_kinds=_kinds(recipe.mixture.fg_share),
-        fg_share=recipe.mixture.fg_share,
+    return _readable(
+        PolicySpec(
+            name=recipe.name,
+            version=VERSION,
+            embodiment=embodiment.name,
+            framework=recipe.framework,
+            cameras=tuple(CameraSpec(n, sizes[n].height, sizes[n].width) for n in recipe.cameras),
+            action=embodiment.action_space,
+            layout="project",
+            state=False,
+            normalisation=fit_normalisation(targets, modes, clip=False),
+            prompt=PromptSpec("{instruction}", recipe.max_tokens, PAD_ID, lowercase=True),
+            chunk_rows=recipe.chunk_rows,
+            execution_rows=recipe.execution_rows,
+            control_hz=embodiment.control_hz,
+            trained_kinds=_kinds(recipe.mixture.fg_share),
+            fg_share=recipe.mixture.fg_share,
+        )
     )
 
 
@@ -81,23 +84,31 @@ def vla_policy_spec(
         normalisation: pooled statistics of the mixture.
         prompt: prompt rule of the policy.
     """
-    return PolicySpec(
-        name=recipe.name,
-        version=VERSION,
-        embodiment=embodiment.name,
-        framework=recipe.framework,
-        cameras=recipe.camera_specs(),
-        action=embodiment.action_space,
-        layout=recipe.layout,
-        state=recipe.state,
-        normalisation=normalisation,
-        prompt=prompt,
-        chunk_rows=recipe.chunk_rows,
-        execution_rows=recipe.execution_rows,
-        control_hz=control_hz,
-        trained_kinds=_kinds(fg_share),
-        fg_share=fg_share,
+    return _readable(
+        PolicySpec(
+            name=recipe.name,
+            version=VERSION,
+            embodiment=embodiment.name,
+            framework=recipe.framework,
+            cameras=recipe.camera_specs(),
+            action=embodiment.action_space,
+            layout=recipe.layout,
+            state=recipe.state,
+            normalisation=normalisation,
+            prompt=prompt,
+            chunk_rows=recipe.chunk_rows,
+            execution_rows=recipe.execution_rows,
+            control_hz=control_hz,
+            trained_kinds=_kinds(fg_share),
+            fg_share=fg_share,
+        )
     )
+
+
+def _readable(spec: PolicySpec) -> PolicySpec:
+    """Return the spec if it can be read back (FV-SPC-*): what no server would take is not worth training."""
+    spec_from_json(spec_to_json(spec))
+    return spec
 
 
 def _kinds(fg_share: float) -> tuple[InstructionKind, ...]:

@@ -15,6 +15,10 @@ from finevla_runtime.contracts.errors import SetupError
 from training.task import Batch, Part, StepLoss, Task, step_generator
 
 Value = TypeVar("Value")
+REMEDY = (
+    "Look at that sample; or lower the learning rates (--set learning_rate=..., learning_rate_backbone=..., "
+    "learning_rate_head=...) or clip_norm and run the command again: it resumes from the last good checkpoint."
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Stepper(Protocol[Batch]):
         """Do optimiser step ``number`` with one learning rate per parameter group.
 
         Raises:
-            SetupError: FV-TRN-013 naming step, episode and frame when a loss is not finite; no weight has changed.
+            SetupError: FV-TRN-013 naming step, episode and frame when a loss is not finite, or the step when the
+                gradients are not; no weight has changed.
         """
         ...
 
@@ -113,9 +118,14 @@ def not_finite(task: Task[Batch], number: int, parts: Sequence[tuple[Batch, Step
             break
     return SetupError(
         "FV-TRN-013",
-        f"the loss is not finite at step {number}; first at {place}. Lower the learning rate (--set "
-        "learning_rate=...) and run the command again: it resumes from the last good checkpoint.",
+        f"the loss is not finite at step {number}; first at {place}. {REMEDY}",
     )
+
+
+def check_norm(norm: float, number: int) -> None:
+    """Refuse gradients that are not finite before they reach a weight (FV-TRN-013)."""
+    if not np.isfinite(norm):
+        raise SetupError("FV-TRN-013", f"the gradients are not finite at step {number} though every loss is. {REMEDY}")
 
 
 class LocalStepper(Generic[Batch]):
@@ -154,10 +164,11 @@ class LocalStepper(Generic[Batch]):
             # The fused optimiser walks memory and ignores strides, so a gradient must lie like its parameter.
             mean = torch.stack([gradients[index] for _, gradients in done]).mean(dim=0)
             parameter.grad = torch.empty_like(parameter).copy_(mean)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm))
+        check_norm(norm, number)
         self._optimizer.step()
         counts = [self._task.count(batch) for batch in batches]
-        return Stepped(parts, sum(c[0] for c in counts), sum(c[1] for c in counts), float(norm))
+        return Stepped(parts, sum(c[0] for c in counts), sum(c[1] for c in counts), norm)
 
     def _gradients(self, number: int, index: int, batch: Batch) -> tuple[StepLoss, tuple[Tensor, ...]]:
         """Return the loss of a part of the batch and the gradient of every parameter."""

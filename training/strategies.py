@@ -43,16 +43,16 @@ class Strategy(Protocol[Taken]):
         """Return the optimiser whose groups carry the learning rates."""
         ...
 
-    def forward(self, batch: Taken, generator: torch.Generator) -> StepLoss:
-        """Return the loss of a batch."""
+    def add(self, batch: Taken, generator: torch.Generator, share: float, last: bool) -> StepLoss:
+        """Add ``share`` of the gradients of a batch and return its loss; the processes meet when ``last`` is true."""
         ...
 
-    def backward(self, loss: Tensor, last: bool) -> None:
-        """Add the gradients of ``loss``; the processes meet when ``last`` is true."""
+    def clip(self, clip_norm: float) -> float:
+        """Clip the gradients and return their norm before."""
         ...
 
-    def step(self, clip_norm: float) -> float:
-        """Clip, step the optimiser, forget the gradients, and return the norm before clipping."""
+    def step(self) -> None:
+        """Step the optimiser and forget the gradients."""
         ...
 
     def discard(self) -> None:
@@ -69,25 +69,26 @@ class Replicated(Generic[Batch]):
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._forward = accelerator.prepare_model(Forward(task, bf16))
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepLoss:
-        """Return the loss of a batch."""
-        return StepLoss(*self._forward(batch, generator))
-
-    def backward(self, loss: Tensor, last: bool) -> None:
+    def add(self, batch: Batch, generator: torch.Generator, share: float, last: bool) -> StepLoss:
         """Add the gradients; processes meet in the last micro-batch only."""
+        # DDP decides in the forward pass whether the backward pass will meet the other processes.
         with self._apart(last):
-            loss.backward()  # type: ignore[no-untyped-call]
+            found = StepLoss(*self._forward(batch, generator))
+            (found.total * share).backward()  # type: ignore[no-untyped-call]
+        return StepLoss(found.total.detach(), found.per_sample, found.terms)
 
     def _apart(self, last: bool) -> AbstractContextManager[None]:
         no_sync: Callable[[], AbstractContextManager[None]] | None = getattr(self._forward, "no_sync", None)
         return nullcontext() if last or no_sync is None else no_sync()
 
-    def step(self, clip_norm: float) -> float:
-        """Clip, step, forget the gradients, return their norm."""
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, clip_norm)
+    def clip(self, clip_norm: float) -> float:
+        """Clip the gradients and return their norm before."""
+        return float(_whole(torch.nn.utils.clip_grad_norm_(self._parameters, clip_norm)))
+
+    def step(self) -> None:
+        """Step the optimiser and forget the gradients."""
         self.optimizer.step()
         self.discard()
-        return float(_whole(norm))
 
     def discard(self) -> None:
         """Forget the gradients."""
@@ -119,9 +120,9 @@ class FullySharded(Replicated[Batch]):
         self.optimizer = adamw(task, settings)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def backward(self, loss: Tensor, last: bool) -> None:
-        """Add the gradients; they are reduced to their shards every time, which keeps the memory small."""
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _apart(self, last: bool) -> AbstractContextManager[None]:
+        """Never keep processes apart: gradients are reduced to their shards every time, which keeps memory small."""
+        return nullcontext()
 
 
 def _whole(tensor: Tensor) -> Tensor:

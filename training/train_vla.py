@@ -183,9 +183,10 @@ def _task(job: VLAJob, accelerator: Accelerator, micro: int, given: Checkpoint |
 def _normalisation(job: VLAJob, datasets: list[VLADataset], given: Checkpoint | None) -> Normalisation:
     """Return the statistics of the data, or those of the weights that the run begins with where it keeps them."""
     recipe = job.recipe
+    if recipe.statistics == KEEP and given is not None:
+        return statistics_of(given)
     modes = joint_modes(recipe.joint_mode, recipe.gripper_mode)
-    fitted = mixture_normalisation(datasets, modes, False, job.cache, recipe.layout)
-    return statistics_of(given) if recipe.statistics == KEEP and given is not None else fitted
+    return mixture_normalisation(datasets, modes, False, job.cache, recipe.layout)
 
 
 def _embodiment(name: str, first: VLADataset) -> Embodiment:

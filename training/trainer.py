@@ -22,8 +22,13 @@ from training.stepping import Stepped, Stepper
 from training.task import Batch, Task
 
 __all__ = ["CHECKPOINT", "LOG", "Budget", "Cadence", "Trainer"]
-# Settings of a recipe that may differ when a run goes on: how long, how often to save, how to cut up a batch.
-BUDGET_KEYS = ("minutes", "steps", "save_steps", "keep_checkpoints", "batch_per_device", "gradient_checkpointing")
+# Settings of a recipe that may differ when a run goes on: how long, how often to save, how to cut up a batch, and those
+# by which a run that diverged is brought back from its last good checkpoint.
+BUDGET_KEYS = (
+    *("minutes", "steps", "log_steps", "check_steps", "save_steps", "keep_checkpoints"),
+    *("batch_per_device", "gradient_checkpointing"),
+    *("learning_rate", "learning_rate_backbone", "learning_rate_head", "clip_norm"),
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ class Trainer(Generic[Batch]):
             return
         state = state_tensors(self.task.module, self._average.tensors, self._stepper.optimizer)
         if self._stepper.is_main:
-            self._store.save(state, self.progress, self.meta())
+            self._store.save(((name, tensor.cpu()) for name, tensor in state), self.progress, self.meta())
         else:
             for _ in state:
                 # Sharded tensors are put together by all processes, also by those that do not write.

@@ -176,7 +176,7 @@ class VLATask:
     def meta(self, fg_share: float) -> Mapping[str, str]:
         """Return the texts that travel with a checkpoint."""
         report = [asdict(source) for source in self.mixture.report()]
-        content = [[dataset.rows.key, dataset.weight] for dataset in self.mixture.datasets]
+        content = [dataset.key for dataset in self.mixture.datasets]
         return {
             "recipe": json.dumps(asdict(self.recipe), sort_keys=True),
             "data": hashlib.sha256(json.dumps([content, asdict(self.mixture.plan)]).encode()).hexdigest(),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from finevla_runtime.contracts.errors import SetupError, unknown_name
 
 KINDS = ("single", "staged")
+# Weights of graphs whose names begin so keep their precision in every engine, because half of it would change inputs.
+EXACT_WEIGHTS = "exact."
 KEYS = ("kind", "buckets", "denoise_steps")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.graph_plan import EXACT_WEIGHTS
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
@@ -91,8 +92,12 @@ def read_tensor(tensor: TensorProto, folder: Path) -> npt.NDArray[np.float32]:
 
 
 def _weights(graph: GraphProto, kind: int) -> set[str]:
-    """Return the matrices of a data type that a product or an embedding takes."""
-    matrices = {t.name for t in graph.initializer if t.data_type == kind and len(t.dims) >= 2}
+    """Return the matrices of a data type that a product or an embedding takes, but for those that stay as they are."""
+    matrices = {
+        t.name
+        for t in graph.initializer
+        if t.data_type == kind and len(t.dims) >= 2 and not t.name.startswith(EXACT_WEIGHTS)
+    }
     found: set[str] = set()
     for node in graph.node:
         taken = node.input[:1] if node.op_type == LOOKUP else node.input[:2] if node.op_type in PRODUCTS else []

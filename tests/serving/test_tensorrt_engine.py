@@ -212,6 +212,23 @@ def test_half_precision_touches_only_products_with_weights(tmp_path: Path, frame
     assert (tmp_path / "vision.weights").stat().st_size < (bundle.path / "graphs/weights.bin").stat().st_size
 
 
+def test_weights_named_exact_keep_their_precision(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    names = ("exact.across.224x224", "layer.weight")
+    weights = [numpy_helper.from_array(np.eye(4, dtype=np.float32), name) for name in names]
+    nodes = [helper.make_node("MatMul", ["x", names[0]], ["y"]), helper.make_node("MatMul", ["y", names[1]], ["z"])]
+    x, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 4]) for name in "xz")
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [z], weights)), str(tmp_path / "plain.onnx"))
+    (tmp_path / "half").mkdir()
+    write_half_graph(tmp_path / "plain.onnx", tmp_path / "half" / "plain.onnx", "fp16")
+    made = onnx.load(str(tmp_path / "half" / "plain.onnx"), load_external_data=False)
+    kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert kinds == {names[0]: TensorProto.FLOAT, names[1]: TensorProto.FLOAT16}
+    assert made.graph.node[0].input[1] == names[0]
+
+
 def test_bfloat16_rounds_to_nearest_as_torch_does() -> None:
     values = np.random.default_rng(0).normal(0, 1e3, 4096).astype(np.float32)
     values[:4] = 0.0, -0.0, 1.00390625, 3.4e38

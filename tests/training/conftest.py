@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from finevla_runtime.recording.dataset_format import CameraFormat, DatasetFormat
 from finevla_runtime.recording.episode import DemonstrationNote, Episode
 from finevla_runtime.recording.lerobot_writer import DatasetWriter
+
+# Sums of several threads round otherwise than those of one, and some tests compare to the last bit.
+torch.set_num_threads(1)
 
 STEPS = 6
 CAMERAS = (

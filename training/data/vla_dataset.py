@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,13 @@ class VLADataset:
     rows: RowStore
     cameras: Mapping[str, str]
     annotated: IntArray
+
+    @cached_property
+    def key(self) -> str:
+        """Return the sha256 of everything that decides its samples: rows, texts, weight and cameras."""
+        texts = [[int(number), self.source.episodes[int(number)].fine_grained_text] for number in self.annotated]
+        told = [self.rows.key, self.weight, texts, sorted(self.cameras.items())]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def episode(self, number: int) -> RecordedEpisode:
         """Return the recorded episode."""

@@ -113,6 +113,10 @@ class Operations(ABC):
     def patches(self, x: Value, weight: Value, bias: Value, side: int) -> Value:
         """Return the convolution of images [n, C, H, W] with a stride as large as its kernel."""
 
+    def exact_product(self, a: Value, b: Value) -> Value:
+        """Return the float32 product of two matrices that must not be computed in half precision."""
+        return a @ b
+
     def linear(self, x: Value, layer: nn.Module) -> Value:
         """Return a linear layer of ``x``; its matrix is stored with the inputs first, as products read it."""
         product = x @ self.weight(cast(Tensor, layer.weight), transposed=True)

@@ -110,6 +110,8 @@ def export_staged(
         golden = golden_inputs(spec, source.tokenizer_json, buckets, options.dataset)
     layout = prompt_positions(source.policy.backbone, torch.from_numpy(np.asarray(golden["tokens"])))
     plan = GraphPlan("staged", buckets, source.denoise_steps)
+    # A policy that was trained or imported in bfloat16 is widened first, which loses nothing.
+    _convert(source, "float32")
     said = _answers(source, golden)
     atol_half = _half_tolerance(source, golden, said)
     _convert(source, options.precision)

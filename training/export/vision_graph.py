@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from finevla_runtime.contracts.graph_plan import EXACT_WEIGHTS
 from training.export.layers import attend, layer_norm, rotate
 from training.export.operations import Operations, Value
 from training.policies.backbone import Backbone
@@ -77,10 +78,10 @@ class VisionGraph:
         x = ops.transpose(frames, 0, 3, 1, 2)
         if prepare.across is not None and prepare.down is not None:
             # Pillow resizes rows first and rounds to bytes after each of the two passes.
-            across = ops.weight(prepare.across, transposed=True, name=f"vision.across.{size}")
-            x = ops.clip(ops.elementwise("floor", x @ across + 0.5), 0.0, 255.0)
-            down = ops.weight(prepare.down, name=f"vision.down.{size}")
-            x = ops.clip(ops.elementwise("floor", down @ x + 0.5), 0.0, 255.0)
+            across = ops.weight(prepare.across, transposed=True, name=f"{EXACT_WEIGHTS}across.{size}")
+            x = ops.clip(ops.elementwise("floor", ops.exact_product(x, across) + 0.5), 0.0, 255.0)
+            down = ops.weight(prepare.down, name=f"{EXACT_WEIGHTS}down.{size}")
+            x = ops.clip(ops.elementwise("floor", ops.exact_product(down, x) + 0.5), 0.0, 255.0)
         x = x * ops.weight(self._scale, name="vision.pixel.scale") + ops.weight(self._shift, name="vision.pixel.shift")
         # A still image is shown to the tower as identical frames, so its kernels may be summed over time.
         kernel = ops.derived(projection.weight, "still", lambda w: w.float().sum(2).to(w.dtype))

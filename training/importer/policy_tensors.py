@@ -67,10 +67,18 @@ def complete(
         decisions.append(Decision("output_table", "input table", why))
     unused = [name for name in shapes if name.startswith(STATE_ENCODER) and name not in full]
     if unused and not state and not any(name.startswith(STATE_ENCODER) for name in full):
-        full.update({name: torch.zeros(shapes[name]) for name in unused})
-        why = "the run has no state encoder (state_dim 0) and reads no state"
-        decisions.append(Decision("state_encoder", "zeros", why))
+        full.update({name: _fresh(name, shapes) for name in unused})
+        why = "the run has no state encoder (state_dim 0) and reads no state; training with one starts from these"
+        decisions.append(Decision("state_encoder", "random numbers", why))
     return full, tuple(decisions)
+
+
+def _fresh(name: str, shapes: Mapping[str, torch.Size]) -> Tensor:
+    """Return numbers as a new linear layer has them, the same every time; from zeros nothing is learnt."""
+    weight = f"{name.rpartition('.')[0]}.weight"
+    bound = shapes[weight][-1] ** -0.5
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    return torch.empty(shapes[name]).uniform_(-bound, bound, generator=generator)
 
 
 def backbone_dtype(tensors: Mapping[str, Tensor]) -> str:

@@ -187,9 +187,11 @@ class Patchify(nn.Module):
         grid, rule = self.grid, self.rule
         x = frames.permute(0, 3, 1, 2).to(torch.float32)
         if self.across is not None and self.down is not None:
-            # Pillow resizes rows first and rounds to bytes after each of the two passes.
-            x = torch.floor(torch.matmul(x, self.across.t()) + 0.5).clamp(0.0, 255.0)
-            x = torch.floor(torch.matmul(self.down, x) + 0.5).clamp(0.0, 255.0)
+            # Pillow resizes rows first and rounds to bytes after each of the two passes. In float64 the products of
+            # bytes with its fixed-point kernels are exact, and no autocast touches them: in bfloat16 the resize alone
+            # would brighten frames by a grey level.
+            x = torch.floor((x.double() @ self.across.double().t()).float() + 0.5).clamp(0.0, 255.0)
+            x = torch.floor((self.down.double() @ x.double()).float() + 0.5).clamp(0.0, 255.0)
         x = (x * (1.0 / 255.0) - self.mean) / self.std
         x = x.reshape(
             x.shape[0], 3, grid.token_rows, rule.merge, rule.patch, grid.token_columns, rule.merge, rule.patch

@@ -144,6 +144,17 @@ class VLARecipe:
             raise SetupError(
                 "FV-TRN-021", f"{self.name}: {self.steps} steps of {self.global_batch} samples; both must be 1 or more."
             )
+        for name in ("chunk_rows", "batch_per_device", "repeats", "log_steps", "check_steps", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 1 or more.")
+        for name in ("execution_rows", "warmup_steps", "save_steps", "max_tokens"):
+            if getattr(self, name) < 0:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 0 or more.")
+        if not 0.0 <= self.ema < 1.0 or not self.clip_norm > 0.0:
+            raise SetupError(
+                "FV-TRN-021",
+                f"{self.name}: ema {self.ema:g}, clip_norm {self.clip_norm:g}; wanted 0 to below 1, and above 0.",
+            )
         if self.statistics not in ("", FIT, KEEP):
             raise unknown_name("FV-TRN-021", "source of statistics", self.statistics, (FIT, KEEP))
         self.schedule_settings()

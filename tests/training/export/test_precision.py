@@ -16,7 +16,9 @@ from policy_server.engines.tensorrt_library import tensorrt_library
 from policy_server.served_model import load_engine_checked
 from tests.training.export.conftest import make_source
 from training.export.staged_bundle import StagedOptions, export_staged
+from training.export.torch_operations import TorchOperations
 from training.export_cli import export_checkpoint
+from training.policies.image_patches import bicubic_weights
 
 CPU = EngineOptions(threads=1)
 LEAN = StagedOptions((400,), programs=False)
@@ -37,6 +39,23 @@ def test_float16_answers_stay_within_a_measured_tolerance_of_float32(framework: 
     assert {p.dtype for n, p in source.policy.named_parameters() if n.startswith("head.")} == {torch.float32}
     backbone = sum(p.numel() * 4 for p in source.policy.backbone.parameters())
     assert 0.4 * backbone < whole.weights_bytes - half.weights_bytes <= 0.5 * backbone
+
+
+def test_a_policy_whose_weights_are_bfloat16_is_exported_as_what_it_is(tmp_path: Path) -> None:
+    source = make_source(tmp_path, "oft", "qwen3_5", False)
+    source.policy.backbone.model.to(torch.bfloat16)
+    exported = export_staged(source, tmp_path / "bundle", replace(LEAN, tensorrt=False))
+    assert exported.difference < 1e-4
+
+
+def test_frames_are_resized_exactly_in_every_precision() -> None:
+    ops, rng = TorchOperations(), np.random.default_rng(1)
+    pixels = torch.from_numpy(rng.integers(0, 256, (3, 224, 224)).astype(np.float32))
+    kernel = torch.from_numpy(bicubic_weights(224, 256).astype(np.float32))
+    wanted = torch.from_numpy(pixels.numpy().astype(np.float64) @ kernel.numpy().astype(np.float64).T)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ops.exact_product(pixels, kernel.t())
+    assert torch.equal(found, wanted.float())
 
 
 def test_bfloat16_is_for_tensorrt_and_torch_and_says_so(tmp_path: Path) -> None:

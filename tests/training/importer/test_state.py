@@ -88,6 +88,8 @@ def test_a_head_without_state_encoder_is_completed_only_when_no_state_is_read() 
     full, decisions = complete(tensors, shapes, state=False, tied=True)
     assert set(full) == set(shapes)
     assert [decision.name for decision in decisions] == ["state_encoder"]
+    # From zeros no gradient but that of the last bias would be left.
+    assert full[f"{LAYER}.weight"].std() > 0.1
     assert set(complete(tensors, shapes, state=True, tied=True)[0]) == set(tensors)
 
 

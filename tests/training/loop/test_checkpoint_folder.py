@@ -70,6 +70,11 @@ def test_a_module_comes_back_with_average_and_moments(tmp_path: Path) -> None:
     for mine, theirs in zip(module.parameters(), other.parameters(), strict=True):
         for key, value in optimizer.state[mine].items():
             assert torch.equal(value, others.state[theirs][key])
+    # The fused optimiser of a GPU wants its count of steps there too.
+    elsewhere = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to("meta")
+    moved = torch.optim.AdamW(elsewhere.parameters(), 1e-2)
+    restore(checkpoint, elsewhere, {}, moved)
+    assert {value.device.type for state in moved.state.values() for value in state.values()} == {"meta"}
     with pytest.raises(SetupError, match="another network") as caught:
         load_weights(checkpoint, "model", nn.Linear(3, 4))
     assert caught.value.code == "FV-TRN-010"

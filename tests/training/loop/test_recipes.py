@@ -95,6 +95,10 @@ def test_settings_are_read_with_the_type_of_their_field() -> None:
         ("bf16=maybe", "FV-TRN-021", "true or false"),
         ("steps", "FV-TRN-021", "KEY=VALUE"),
         ("steps=0", "FV-TRN-021", "1 or more"),
+        ("check_steps=0", "FV-TRN-021", "check_steps is 0; it must be 1 or more"),
+        ("keep_checkpoints=0", "FV-TRN-021", "1 or more"),
+        ("ema=1", "FV-TRN-021", "wanted 0 to below 1"),
+        ("head.heads=0", "FV-POL-016", "sizes of 1 or more"),
         ("schedule=cosin", "FV-TRN-028", "Did you mean 'cosine'"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from finevla_runtime.contracts.clock import ManualClock
 from finevla_runtime.contracts.embodiment import load_embodiment
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.paths import HW_CONFIGS
-from tests.training.loop.synthetic_task import BATCH, SyntheticTask
+from tests.training.loop.synthetic_task import BATCH, Points, SyntheticTask
 from training.average import Average
 from training.checkpoint_store import FolderRow
 from training.data.mixture import MixtureSettings
@@ -25,7 +27,7 @@ from training.recipes import TabletopRecipe
 from training.schedule import Schedule
 from training.stepping import LocalStepper, OptimiserSettings, Stepper
 from training.tabletop_task import TabletopTask
-from training.task import Part, step_generator
+from training.task import Part, StepLoss, step_generator
 from training.tokenizer import build_tokenizer
 from training.trainer import Budget, Cadence, Trainer
 
@@ -110,6 +112,55 @@ def test_a_loss_that_is_not_finite_names_the_sample_and_changes_nothing(kind: in
         stepper.step(2, RATES)
     assert caught.value.code == "FV-TRN-013"
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.module.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_gradients_that_are_not_finite_never_reach_a_weight(kind: int) -> None:
+    class Steep(SyntheticTask):
+        def loss(self, batch: Points, generator: torch.Generator) -> StepLoss:
+            # The root of zero is finite, and its slope is not.
+            nothing = torch.stack([parameter.sum() * 0.0 for parameter in self.module.parameters()]).sum()
+            return StepLoss(nothing.abs().sqrt(), torch.zeros(len(batch.numbers)), {})
+
+    task = Steep()
+    stepper = steppers(task)[kind]
+    before = {name: tensor.clone() for name, tensor in task.module.state_dict().items()}
+    with pytest.raises(SetupError, match="gradients are not finite at step 4") as caught:
+        stepper.step(4, RATES)
+    assert caught.value.code == "FV-TRN-013"
+    assert "learning_rate_head" in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in task.module.state_dict().items())
+
+
+def test_processes_meet_in_the_last_micro_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meeting(torch.nn.Module):
+        """Stands for DDP, which notes in the forward pass whether the backward pass will meet the others."""
+
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner, self.apart, self.met = inner, False, []
+
+        def forward(self, *inputs: object) -> object:
+            self.met.append(not self.apart)
+            return self.inner(*inputs)
+
+        @contextmanager
+        def no_sync(self) -> Iterator[None]:
+            self.apart = True
+            yield
+            self.apart = False
+
+    made: list[Meeting] = []
+
+    def wrap(module: torch.nn.Module) -> Meeting:
+        made.append(Meeting(module))
+        return made[-1]
+
+    spread = Spread("cpu", micro_batches=4)
+    accelerator = open_accelerator(spread)
+    monkeypatch.setattr(accelerator, "prepare_model", wrap)
+    AccelerateStepper(SyntheticTask(), OptimiserSettings(), accelerator, spread).step(0, RATES)
+    assert made[0].met == [False, False, False, True]
 
 
 def test_long_gradients_are_clipped_before_the_step() -> None:

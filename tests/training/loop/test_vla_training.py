@@ -200,6 +200,7 @@ def with_narrow_actions(demos: Path) -> None:
         (None, {"fg_raw": "1:x"}, "1:x"),
         (None, {"batch_per_device": 3}, "does not divide"),
         (None, {"max_tokens": 40}, "tokens"),
+        (None, {"chunk_rows": 8, "execution_rows": 16}, "FV-SPC-004"),
         (None, {"backbone": "nowhere"}, "nowhere"),
     ],
 )
@@ -215,6 +216,26 @@ def test_what_can_be_known_to_be_wrong_is_said_before_the_first_step(
         run(wanted)
     assert not (tmp_path / "run" / LOG).exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_run_that_diverged_goes_on_at_a_lower_rate(root: Path) -> None:
+    run(job(root, root / "slower", steps=1))
+    assert run(job(root, root / "slower", steps=2, learning_rate_head=1e-6, clip_norm=0.5)).progress.step == 2
+
+
+def test_a_run_does_not_go_on_with_other_texts_or_cameras(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "demos", tmp_path / "demos")
+    begun = replace(job(root, tmp_path / "run", steps=1), sources=(DataSource(tmp_path / "demos"),))
+    run(begun)
+    swapped = {"cam_left_wrist": "cam_right_wrist", "cam_right_wrist": "cam_left_wrist"}
+    later = replace(begun, recipe=replace(begun.recipe, steps=2))
+    with pytest.raises(SetupError, match="another data"):
+        run(replace(later, sources=(DataSource(tmp_path / "demos", cameras=swapped),)))
+    notes = tmp_path / "demos" / "meta" / "FineGrainedInstruction.jsonl"
+    notes.write_text("\n".join(notes.read_text().splitlines()[1:]) + "\n")
+    with pytest.raises(SetupError, match="another data") as caught:
+        run(later)
+    assert caught.value.code == "FV-TRN-012"
 
 
 def test_an_unknown_body_is_refused_with_the_known_ones(root: Path) -> None:

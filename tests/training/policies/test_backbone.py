@@ -85,6 +85,15 @@ def test_patches_and_grids_are_those_of_the_real_image_processor(height: int, wi
     assert float((difference > 1e-5).float().mean()) < 1e-5
 
 
+def test_autocast_does_not_change_a_pixel() -> None:
+    rule = PatchRule(16, 2, 2, min_pixels=65536)
+    cut = Patchify(image_grid(224, 224, rule), rule)
+    frames = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8))
+    plain = cut(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(cut(frames), plain)
+
+
 def test_a_released_folder_reads_a_224_pixel_frame_as_64_tokens() -> None:
     assert image_grid(224, 224, RELEASED).tokens == 64
     assert image_grid(224, 224, TINY).tokens == 49
