@@ -31,8 +31,7 @@ def save_checkpoint_folder(
 ) -> Path:
     """Write a checkpoint below ``parent`` and drop all but the newest ``keep``; return its folder.
 
-    A folder with its final name is always complete: it is written under another name, flushed, and renamed. There
-    must be none of this step yet.
+    A folder with its final name is always complete: it is written under another name, flushed, and renamed.
     """
     final = parent / f"step_{progress.step:08d}"
     partial = parent / f".{final.name}.partial"
@@ -47,6 +46,9 @@ def save_checkpoint_folder(
     (partial / STATE).write_text(json.dumps(head), encoding="utf-8")
     for path in (*partial.rglob("*"), partial):
         _flush(path)
+    if final.exists():
+        # What stands there is no checkpoint (it has lost files), or it would have been gone on from.
+        _drop(final)
     os.replace(partial, final)
     _flush(parent)
     for old in checkpoints(parent)[:-keep]:
@@ -86,7 +88,10 @@ def load_checkpoint_folder(path: Path) -> Checkpoint:
         meta = {text.stem: text.read_text(encoding="utf-8") for text in (path / "meta").iterdir()}
         return Checkpoint(_Pieces(path, files), Progress(**head["progress"]), meta)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SetupError("FV-TRN-009", f"{path} is no readable checkpoint: {error}") from error
+        raise SetupError(
+            "FV-TRN-009",
+            f"{path} is no readable checkpoint: {error}. Move it away to go on from the one before, if there is one.",
+        ) from error
 
 
 class _Pieces(Mapping[str, Tensor]):

@@ -86,7 +86,7 @@ def test_without_a_prefix_of_any_length_the_static_ones_run(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["vision", "head"])
 def test_a_missing_stage_is_named_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     bundle = write_staged_bundle(tmp_path / "b", "gr00t", without=[name])
-    with pytest.raises(SetupError, match=f"FV-ENG-001.*has no {name} "):
+    with pytest.raises(SetupError, match=f"FV-ENG-001.*lacks the graphs {name} "):
         load(bundle, EngineOptions(1))
 
 

@@ -184,7 +184,15 @@ def resolve_folder(folder: str) -> Path:
         SetupError: FV-POL-005 when a local folder does not exist or holds no model.
     """
     if folder.startswith(HUB_PREFIX):
-        return Path(snapshot_download(folder[len(HUB_PREFIX) :]))
+        try:
+            return Path(snapshot_download(folder[len(HUB_PREFIX) :]))
+        except Exception as error:  # The client of the hub raises errors of many libraries.
+            said = next(iter(str(error).splitlines()), "")
+            raise SetupError(
+                "FV-POL-005",
+                f"{folder} could not be downloaded ({type(error).__name__}: {said}); "
+                "check name and network, or give the local folder of a copy (--backbone DIR).",
+            ) from error
     place = Path(folder)
     if not (place / "config.json").is_file():
         raise SetupError(
