@@ -101,7 +101,7 @@ def test_settings_are_read_with_the_type_of_their_field() -> None:
         ("clip_norm=0", "FV-TRN-021", "above 0"),
         ("learning_rate_head=-1", "FV-TRN-021", "0 or more"),
         ("seed=-1", "FV-TRN-021", "0 or more"),
-        ("head.heads=0", "FV-POL-016", "sizes of 1 or more"),
+        ("head.heads=0", "FV-POL-010", "sizes of 1 or more"),
         ("schedule=cosin", "FV-TRN-028", "Did you mean 'cosine'"),
     ],
 )
