@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sim_eval.runner import run_manifest
 from tests.sim_eval.runner.fakes import small_setup
 
 if __name__ == "__main__":
+    # A test run in the background inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_dir, number, records = Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
 
     sent: list[int] = []
