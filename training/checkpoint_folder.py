@@ -31,12 +31,16 @@ def save_checkpoint_folder(
 ) -> Path:
     """Write a checkpoint below ``parent`` and drop all but the newest ``keep``; return its folder.
 
-    A folder with its final name is always complete: it is written under another name, flushed, and renamed.
+    A folder with its final name is always complete: it is written under another name, flushed, and renamed. There
+    must be no checkpoint of this step yet.
     """
     final = parent / f"step_{progress.step:08d}"
     partial = parent / f".{final.name}.partial"
     for left_over in parent.glob(".step_*.partial"):
         shutil.rmtree(left_over)
+    if not (final / STATE).is_file():
+        # A folder that lost its state is no checkpoint, and only stands in the way of one.
+        shutil.rmtree(final, ignore_errors=True)
     partial.mkdir(parents=True)
     index = _write_pieces(partial, state, piece_bytes)
     (partial / "meta").mkdir()
@@ -46,9 +50,6 @@ def save_checkpoint_folder(
     (partial / STATE).write_text(json.dumps(head), encoding="utf-8")
     for path in (*partial.rglob("*"), partial):
         _flush(path)
-    if final.exists():
-        # What stands there is no checkpoint (it has lost files), or it would have been gone on from.
-        _drop(final)
     os.replace(partial, final)
     _flush(parent)
     for old in checkpoints(parent)[:-keep]:

@@ -28,7 +28,7 @@ BUDGET_KEYS = (
     *("minutes", "steps", "log_steps", "check_steps", "save_steps", "keep_checkpoints"),
     *("batch_per_device", "gradient_checkpointing"),
     *("learning_rate", "learning_rate_backbone", "learning_rate_head", "clip_norm"),
-    # Where a backbone lies is no property of it: its words are compared, and its weights are in the checkpoint.
+    # Where a backbone lies is no property of it: words and config are compared, weights are in the checkpoint.
     "backbone",
 )
 
@@ -102,7 +102,7 @@ class Trainer(Generic[Batch]):
         mine, theirs = self.meta(), checkpoint.meta
         changed = _changed(theirs.get("recipe", "{}"), mine["recipe"])
         other = f"recipe ({changed})" if changed else ""
-        for key in ("data", "tokenizer"):
+        for key in ("data", "tokenizer", "backbone"):
             if not other and theirs.get(key) != mine.get(key):
                 other = key
         if other:

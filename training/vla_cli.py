@@ -127,12 +127,14 @@ def _tiny_backbone(out: Path) -> Path:
     from training.policies.tiny_backbone import write_tiny_backbone
 
     folder = out / "tiny-backbone"
-    if not (folder / "model.safetensors").is_file():
-        aside = out / ".tiny-backbone.partial"
-        for left_over in (aside, folder):
-            shutil.rmtree(left_over, ignore_errors=True)
+    if not folder.exists():
+        aside = out / f".tiny-backbone.{os.getpid()}.partial"
         write_tiny_backbone(aside)
-        os.replace(aside, folder)
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            # Another process of this run was first; what it wrote has the same content.
+            shutil.rmtree(aside)
     return folder
 
 

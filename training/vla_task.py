@@ -21,6 +21,7 @@ from training.data.frame_reader import FrameReader
 from training.data.instruction_mixture import InstructionMixture
 from training.data.loader import PrefetchingLoader
 from training.importer.plan_json import plan_to_json
+from training.policies.backbone import resolve_folder
 from training.policies.vla import PolicyPlan, VLAPolicy, parameter_count
 from training.policy_spec import camera_names
 from training.recipes.vla import FIT, KEEP, VLARecipe
@@ -189,6 +190,7 @@ class VLATask:
             "episodes": str(sum(source.episodes for source in self.mixture.report())),
             "plan": plan_to_json(self._plan),
             "tokenizer": self._tokenizer_json,
+            "backbone": (resolve_folder(self._plan.backbone) / "config.json").read_text(encoding="utf-8"),
             "layout": self.spec.layout,
             "cameras": camera_names(self.spec),
             "normalisation": json.dumps(asdict(self.spec.normalisation)),

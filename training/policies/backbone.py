@@ -186,7 +186,7 @@ def resolve_folder(folder: str) -> Path:
     if folder.startswith(HUB_PREFIX):
         try:
             return Path(snapshot_download(folder[len(HUB_PREFIX) :]))
-        except Exception as error:  # The client of the hub raises errors of many libraries.
+        except (OSError, ValueError) as error:
             said = next(iter(str(error).splitlines()), "")
             raise SetupError(
                 "FV-POL-005",
@@ -204,9 +204,12 @@ def resolve_folder(folder: str) -> Path:
 
 
 def _pretrained(folder: Path, dtype: torch.dtype, attention: dict[str, str]) -> nn.Module:
-    model, report = MODELS.from_pretrained(
-        folder, local_files_only=True, dtype=dtype, attn_implementation=attention, output_loading_info=True
-    )
+    try:
+        model, report = MODELS.from_pretrained(
+            folder, local_files_only=True, dtype=dtype, attn_implementation=attention, output_loading_info=True
+        )
+    except OSError as error:
+        raise SetupError("FV-POL-007", f"{folder} holds no readable weights ({error}); download it again.") from error
     missing = sorted(report["missing_keys"])
     if missing:
         # Transformers fills missing weights with random numbers and only logs it; that would train or serve noise.
