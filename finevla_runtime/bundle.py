@@ -165,10 +165,17 @@ def _extra_name(name: str, source: Path, files: Mapping[str, bytes | Path]) -> s
     return name
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where no bundle may be written: a file, or a folder that holds something else (FV-BUN-006)."""
+    if path.exists() and not path.is_dir():
+        raise SetupError("FV-BUN-006", f"{path} is a file; choose a folder for the bundle.")
+    if path.exists() and any(path.iterdir()) and not (path / "policy.json").is_file():
+        raise SetupError("FV-BUN-006", f"{path} exists and is no bundle; choose another folder.")
+
+
 def _kept_files(path: Path, files: Mapping[str, bytes | Path]) -> list[str]:
-    """Return files a person added to the bundle (its card); refuse to replace a folder that is no bundle."""
+    """Return files a person added to the bundle (its card); refuse to replace what is no bundle."""
+    check_place(path)
     if not path.exists():
         return []
-    if any(path.iterdir()) and not (path / "policy.json").is_file():
-        raise SetupError("FV-BUN-006", f"{path} exists and is no bundle; choose another folder.")
     return [item.name for item in path.iterdir() if item.is_file() and item.name not in files]

@@ -58,6 +58,18 @@ class ServerOptions:
     credentials: ServerCredentials = field(default_factory=ServerCredentials)
     metrics_port: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a server that would never answer (FV-SRV-011)."""
+        for name in ("max_batch", "max_queue", "max_sessions"):
+            if getattr(self, name) < 1:
+                raise SetupError("FV-SRV-011", f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.engine_options.threads < 0 or not self.idle_timeout_s > 0:
+            raise SetupError(
+                "FV-SRV-011",
+                f"threads {self.engine_options.threads}, idle_timeout_s {self.idle_timeout_s:g}; wanted 0 or more, and "
+                "above 0.",
+            )
+
 
 class PolicyServer:
     """A running server."""

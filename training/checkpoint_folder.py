@@ -32,12 +32,15 @@ def save_checkpoint_folder(
     """Write a checkpoint below ``parent`` and drop all but the newest ``keep``; return its folder.
 
     A folder with its final name is always complete: it is written under another name, flushed, and renamed. There
-    must be none of this step yet.
+    must be no checkpoint of this step yet.
     """
     final = parent / f"step_{progress.step:08d}"
     partial = parent / f".{final.name}.partial"
     for left_over in parent.glob(".step_*.partial"):
         shutil.rmtree(left_over)
+    if not (final / STATE).is_file():
+        # A folder that lost its state is no checkpoint, and only stands in the way of one.
+        shutil.rmtree(final, ignore_errors=True)
     partial.mkdir(parents=True)
     index = _write_pieces(partial, state, piece_bytes)
     (partial / "meta").mkdir()
@@ -86,7 +89,10 @@ def load_checkpoint_folder(path: Path) -> Checkpoint:
         meta = {text.stem: text.read_text(encoding="utf-8") for text in (path / "meta").iterdir()}
         return Checkpoint(_Pieces(path, files), Progress(**head["progress"]), meta)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SetupError("FV-TRN-009", f"{path} is no readable checkpoint: {error}") from error
+        raise SetupError(
+            "FV-TRN-009",
+            f"{path} is no readable checkpoint: {error}. Move it away to go on from the one before, if there is one.",
+        ) from error
 
 
 class _Pieces(Mapping[str, Tensor]):

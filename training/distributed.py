@@ -56,11 +56,19 @@ def micro_batches(global_batch: int, per_device: int, processes: int) -> int:
     return global_batch // together
 
 
+def refuse_missing_gpu(device: str) -> None:
+    """Refuse ``cuda`` where torch sees no GPU (FV-TRN-014): weeks on a CPU are not what was asked for."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SetupError(
+            "FV-TRN-014", f"--device cuda, and torch {torch.__version__} sees no GPU here; use --device auto or cpu."
+        )
+
+
 def open_accelerator(spread: Spread) -> Accelerator:
     """Join the process group that ``torchrun`` or ``accelerate launch`` made; alone when there is none.
 
     Raises:
-        SetupError: FV-TRN-026 for an unknown strategy.
+        SetupError: FV-TRN-026 for an unknown strategy, FV-TRN-014 for a GPU that is not there.
     """
     if spread.strategy not in STRATEGIES:
         raise unknown_name("FV-TRN-026", "strategy", spread.strategy, STRATEGIES)
@@ -69,6 +77,7 @@ def open_accelerator(spread: Spread) -> Accelerator:
 
     # Others wait while the main process checks hundreds of thousands of videos or writes 50 GB of state.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_WAIT_H))
+    refuse_missing_gpu(spread.device)
     cpu = spread.device == "cpu" or not torch.cuda.is_available()
     return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finevla_runtime.cli.options import parse
@@ -42,12 +42,19 @@ class ExportOptions:
 def export_checkpoint(argv: Sequence[str]) -> int:
     """Export a training checkpoint as a policy bundle."""
     options = parse(ExportOptions, _positional(argv), prog="finevla export")
+    from training.checkpoint_store import CHECKPOINT
+
+    # The run folder of a tabletop policy stands for the checkpoint in it.
+    single = options.checkpoint / CHECKPOINT
+    if single.is_file():
+        options = replace(options, checkpoint=single)
     found = _export_single(options) if options.checkpoint.is_file() else _export_staged(options)
     if options.json:
         sys.stdout.write(json.dumps(found) + "\n")
         return 0
     sys.stdout.write("".join(f"{name} {value}\n" for name, value in found.items()))
-    sys.stdout.write(f"next: finevla serve {options.out}\n")
+    engine = " --engine torch" if options.precision == "bfloat16" else ""
+    sys.stdout.write(f"next: finevla serve {options.out}{engine}\n")
     return 0
 
 
@@ -57,9 +64,11 @@ def _export_single(options: ExportOptions) -> dict[str, object]:
     from training.export.golden import golden_inputs
     from training.export.onnx import export_bundle
 
-    if options.precision != "float32":
+    if options.precision != "float32" or options.buckets or not options.programs or not options.tensorrt:
         raise SetupError(
-            "FV-EXP-006", f"{options.checkpoint} is a tabletop policy, which is exported in float32; leave --precision."
+            "FV-EXP-006",
+            f"{options.checkpoint} is a tabletop policy, one float32 graph for every engine; leave --precision, "
+            "--buckets, --no-tensorrt and --no-programs away.",
         )
     golden = None
     if options.dataset:

@@ -105,6 +105,11 @@ def vla_policy_spec(
     )
 
 
+def camera_names(spec: PolicySpec) -> str:
+    """Return the views in model order as text; a policy knows them by their place alone."""
+    return ", ".join(camera.name for camera in spec.cameras)
+
+
 def _readable(spec: PolicySpec) -> PolicySpec:
     """Return the spec if it can be read back (FV-SPC-*): what no server would take is not worth training."""
     spec_from_json(spec_to_json(spec))

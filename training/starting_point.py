@@ -9,6 +9,7 @@ from pathlib import Path
 from finevla_runtime.contracts.policy import Normalisation
 from finevla_runtime.contracts.policy_json import spec_from_json, spec_to_json
 from training.checkpoint import Checkpoint, Progress, load_checkpoint
+from training.policy_spec import camera_names
 
 
 def read_starting_point(path: Path) -> Checkpoint:
@@ -25,6 +26,7 @@ def read_starting_point(path: Path) -> Checkpoint:
     meta = {
         "tokenizer": imported.tokenizer_json,
         "layout": imported.spec.layout,
+        "cameras": camera_names(imported.spec),
         "normalisation": json.dumps(asdict(imported.spec.normalisation)),
         "spec": spec_to_json(imported.spec),
     }

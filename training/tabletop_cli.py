@@ -69,6 +69,7 @@ def train_tabletop(name: str, argv: Sequence[str]) -> int:
     """Train a recipe of the tabletop suite: demonstrations, training, bundle."""
     options = parse(TabletopOptions, argv, prog=f"finevla train {name}")
     from finevla_runtime.contracts.clock import SteadyClock
+    from finevla_runtime.contracts.errors import SetupError
     from training.data.fg_share import parse_share
     from training.demonstrations import make_demonstrations
     from training.export.golden import golden_inputs
@@ -78,6 +79,10 @@ def train_tabletop(name: str, argv: Sequence[str]) -> int:
     from training.recipes.overrides import override
     from training.train import Job, train
 
+    if options.fg_share is not None and options.fg_raw is not None:
+        raise SetupError("FV-TRN-021", "--fg-share and --fg-raw say the same thing twice; give one of them.")
+    if options.threads < 0 or options.workers < 0:
+        raise SetupError("FV-TRN-021", "--threads and --workers must be 0 (all cores) or more.")
     cores = os.cpu_count() or 1
     recipe = tabletop_recipe(name)
     changed: dict[str, Any] = {

@@ -66,7 +66,8 @@ class TabletopTask:
     @property
     def info(self) -> TaskInfo:
         """Return what is fixed."""
-        same = {"tokenizer": "", "normalisation": ""}
+        remedy = "Train on the demonstrations that it was trained on."
+        same = {"tokenizer": remedy, "normalisation": remedy}
         return TaskInfo(self.recipe.seed, ERRORS[self.recipe.framework], "family", warm_keys=same)
 
     @property

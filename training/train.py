@@ -19,6 +19,7 @@ from finevla_runtime.paths import HW_CONFIGS
 from training.average import Average
 from training.checkpoint_store import CheckpointStore, SingleFile
 from training.data.tabletop_dataset import TabletopDataset, open_tabletop_dataset
+from training.distributed import refuse_missing_gpu
 from training.log_sinks import LogSink, Report, Screen, open_sinks
 from training.policy_spec import fit_policy_spec
 from training.recipes.tabletop import TabletopRecipe
@@ -161,6 +162,7 @@ def _open(job: Job, report: Report) -> TabletopDataset:
 def _device(name: str) -> torch.device:
     if name not in DEVICES:
         raise unknown_name("FV-TRN-014", "device", name, DEVICES)
+    refuse_missing_gpu(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

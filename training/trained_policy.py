@@ -44,6 +44,9 @@ def load_trained(path: Path) -> TrainedPolicy:
     checkpoint = load_checkpoint(path)
     if "plan" not in checkpoint.meta:
         raise SetupError("FV-TRN-009", f"{path} holds no policy on a vision-language backbone.")
+    for name in ("spec", "tokenizer"):
+        if name not in checkpoint.meta:
+            raise SetupError("FV-TRN-009", f"{path} is no readable checkpoint: meta/{name}.txt is missing.")
     plan = plan_from_json(checkpoint.meta["plan"], str(path))
     backbone = _run_folder(path) / BACKBONE
     if (backbone / "config.json").is_file():

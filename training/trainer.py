@@ -28,6 +28,8 @@ BUDGET_KEYS = (
     *("minutes", "steps", "log_steps", "check_steps", "save_steps", "keep_checkpoints"),
     *("batch_per_device", "gradient_checkpointing"),
     *("learning_rate", "learning_rate_backbone", "learning_rate_head", "clip_norm"),
+    # Where a backbone lies is no property of it: words and config are compared, weights are in the checkpoint.
+    "backbone",
 )
 
 
@@ -97,18 +99,18 @@ class Trainer(Generic[Batch]):
         Raises:
             SetupError: FV-TRN-012 when recipe or data changed since, FV-TRN-010 when the network did.
         """
-        mine = self.meta()
-        same = {
-            "recipe": _without_budget(checkpoint.meta["recipe"]) == _without_budget(mine["recipe"]),
-            "data": checkpoint.meta["data"] == mine["data"],
-        }
-        for key, equal in same.items():
-            if not equal:
-                raise SetupError(
-                    "FV-TRN-012",
-                    f"the run at {self._store.path} was begun with another {key}; choose another --out, or start from "
-                    f"its weights with --init {self._store.path}.",
-                )
+        mine, theirs = self.meta(), checkpoint.meta
+        changed = _changed(theirs.get("recipe", "{}"), mine["recipe"])
+        other = f"recipe ({changed})" if changed else ""
+        for key in ("data", "tokenizer", "backbone"):
+            if not other and theirs.get(key) != mine.get(key):
+                other = key
+        if other:
+            raise SetupError(
+                "FV-TRN-012",
+                f"the run at {self._store.path} was begun with another {other}; choose another --out, or start from "
+                f"its weights with --init {self._store.path}.",
+            )
         restore(checkpoint, self.task.module, self._average.tensors, self._stepper.optimizer)
         self.progress = checkpoint.progress
         self._saved_step = self.progress.step
@@ -123,7 +125,7 @@ class Trainer(Generic[Batch]):
         for key, remedy in self.task.info.warm_keys.items():
             if checkpoint.meta.get(key) != mine[key]:
                 raise SetupError(
-                    "FV-TRN-010", f"the checkpoint has another {key}; its weights would mean something else.{remedy}"
+                    "FV-TRN-010", f"the checkpoint has another {key}; its weights would mean something else. {remedy}"
                 )
         load_weights(checkpoint, checkpoint.weights, self.task.module)
         self._average.reset()
@@ -233,9 +235,21 @@ class Trainer(Generic[Batch]):
         self._stepper.close()
 
 
-def _without_budget(recipe: str) -> dict[str, object]:
-    settings: dict[str, object] = json.loads(recipe)
-    return {key: value for key, value in settings.items() if key not in BUDGET_KEYS}
+def _changed(begun: str, now: str) -> str:
+    """Return what a recipe says now that it did not say when the run was begun, besides what may change."""
+    old, new = (_flat(json.loads(text)) for text in (begun, now))
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in BUDGET_KEYS]
+    return ", ".join(f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in keys)
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = value
+    return found
 
 
 # (sum, count) by name: of the terms, and of the errors of each group.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -109,8 +110,16 @@ def _recipe(recipe: VLARecipe, options: VLAOptions, out: Path) -> VLARecipe:
         "global_batch": options.batch,
     }
     recipe = replace(recipe, **{key: value for key, value in named.items() if value is not None})  # type: ignore[arg-type]
+    if options.batch is not None:
+        recipe = replace(recipe, batch_per_device=_fitting(options.batch, recipe.batch_per_device))
     recipe = override(recipe, options.set)
     return replace(recipe, backbone=str(_tiny_backbone(out))) if recipe.backbone == TINY else recipe
+
+
+def _fitting(batch: int, per_device: int) -> int:
+    """Return the most samples a device may take at a time that cut ``batch`` evenly over the processes of this run."""
+    share = max(1, batch // int(os.environ.get("WORLD_SIZE", "1")))
+    return next(size for size in range(min(share, per_device), 0, -1) if share % size == 0)
 
 
 def _tiny_backbone(out: Path) -> Path:
@@ -118,8 +127,14 @@ def _tiny_backbone(out: Path) -> Path:
     from training.policies.tiny_backbone import write_tiny_backbone
 
     folder = out / "tiny-backbone"
-    if not (folder / "config.json").is_file():
-        write_tiny_backbone(folder)
+    if not folder.exists():
+        aside = out / f".tiny-backbone.{os.getpid()}.partial"
+        write_tiny_backbone(aside)
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            # Another process of this run was first; what it wrote has the same content.
+            shutil.rmtree(aside)
     return folder
 
 

@@ -21,7 +21,9 @@ from training.data.frame_reader import FrameReader
 from training.data.instruction_mixture import InstructionMixture
 from training.data.loader import PrefetchingLoader
 from training.importer.plan_json import plan_to_json
+from training.policies.backbone import resolve_folder
 from training.policies.vla import PolicyPlan, VLAPolicy, parameter_count
+from training.policy_spec import camera_names
 from training.recipes.vla import FIT, KEEP, VLARecipe
 from training.task import ParameterGroup, Part, StepLoss, TaskInfo
 
@@ -83,10 +85,14 @@ class VLATask:
     def info(self) -> TaskInfo:
         """Return what is fixed."""
         units = getattr(self._policy.backbone.model, "_no_split_modules", None) or ()
-        same = {"tokenizer": "", "layout": " Train in its joint order: --set layout=..."}
+        same = {
+            "tokenizer": "Train with the backbone that it was trained with.",
+            "layout": "Train in its joint order (--set layout=..., its spec.txt names it).",
+            "cameras": "Name the views in its order: --set cameras=...",
+        }
         if self.recipe.statistics != FIT:
             same["normalisation"] = (
-                f" Keep its statistics with --set statistics={KEEP}, or let the head get used to those of the new data "
+                f"Keep its statistics with --set statistics={KEEP}, or let the head get used to those of the new data "
                 f"with --set statistics={FIT}."
             )
         error = ERRORS[self.recipe.framework]
@@ -184,7 +190,9 @@ class VLATask:
             "episodes": str(sum(source.episodes for source in self.mixture.report())),
             "plan": plan_to_json(self._plan),
             "tokenizer": self._tokenizer_json,
+            "backbone": (resolve_folder(self._plan.backbone) / "config.json").read_text(encoding="utf-8"),
             "layout": self.spec.layout,
+            "cameras": camera_names(self.spec),
             "normalisation": json.dumps(asdict(self.spec.normalisation)),
             "spec": spec_to_json(replace(self.spec, fg_share=round(fg_share, 4))),
         }

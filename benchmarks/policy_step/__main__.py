@@ -74,6 +74,10 @@ def main(argv: Sequence[str]) -> int:
     options = parse(StepOptions, argv, prog="python -m benchmarks.policy_step")
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.bundle is not None and options.precision != "float32":
+        raise SystemExit("--precision is for a policy with random weights; a --bundle has its own.")
+    if options.bundle is None and options.engine_dir is not None:
+        raise SystemExit("--engine-dir belongs to a --bundle; other engines are built here.")
     device = torch.device(options.device)
     if options.bundle is not None:
         results = [measure_bundle(load_bundle(options.bundle), options, device)]
@@ -130,7 +134,7 @@ def _subject_engines(subject: Subject, options: StepOptions, folder: Path, probe
     missing: list[Side | Missing] = []
     if TENSORRT in engines:
         try:
-            built = build_subject_engine(bundle, folder / "engine", options.precision, max(options.batches))
+            built = build_subject_engine(bundle, folder / "engine", max(options.batches))
             engines[TENSORRT] = replace(engines[TENSORRT], folder=built)
         except SetupError as error:
             missing.append(Missing(TENSORRT, str(error)))

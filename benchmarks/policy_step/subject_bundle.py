@@ -15,6 +15,7 @@ from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.policy import CameraSpec, PolicySpec, PromptSpec
 from finevla_runtime.paths import HW_CONFIGS
 from finevla_runtime.processing.normalise import fit_normalisation
+from policy_server.engines.engine import stored_precision
 from policy_server.engines.tensorrt_build import build_engine
 from policy_server.engines.tensorrt_library import tensorrt_library
 from training.export.policy_source import PolicySource
@@ -23,8 +24,6 @@ from training.policies.gr00t import GR00TPolicy
 from training.policies.policy import VLAPolicy
 
 GOLDEN_ROWS = 2
-# Precision of a bundle -> what TensorRT computes the same products in.
-PRODUCTS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def write_subject_bundle(subject: Subject, out: Path, precision: str = "float32", tensorrt: bool = False) -> Bundle:
@@ -65,9 +64,9 @@ def write_subject_bundle(subject: Subject, out: Path, precision: str = "float32"
     return export_staged(source, out, options, subject.inputs(GOLDEN_ROWS)).bundle
 
 
-def build_subject_engine(bundle: Bundle, out: Path, precision: str, max_batch: int) -> Path:
+def build_subject_engine(bundle: Bundle, out: Path, max_batch: int) -> Path:
     """Build the TensorRT plans of a bundle in its own precision (FV-ENG-* where that fails); return ``out``."""
-    build_engine(bundle, out, PRODUCTS[precision], max_batch, tensorrt_library(), _report)
+    build_engine(bundle, out, stored_precision(bundle), max_batch, tensorrt_library(), _report)
     return out
 
 

@@ -58,6 +58,11 @@ def run_verb(verb: Verb, argv: Sequence[str]) -> int:
         if _wants_traceback():
             raise
         return _fail(str(error), EXIT_ERROR, prefix="")
+    except OSError as error:
+        # A full disk, a folder that is a file, a place where nothing may be written: only the system knows before.
+        if _wants_traceback() or error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}. Choose another path, or mend this one.", EXIT_ERROR)
     except ModuleNotFoundError as error:
         if _wants_traceback() or not error.name:
             raise

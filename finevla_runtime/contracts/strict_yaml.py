@@ -132,6 +132,8 @@ def load_yaml(path: Path) -> Node:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SetupError("FV-CFG-001", f"cannot read {path}: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SetupError("FV-CFG-001", f"{path} is no UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     return parse_yaml(text, path.name)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.errors import SetupError
 
@@ -18,6 +19,8 @@ Tensors = Mapping[str, npt.NDArray[np.generic]]
 # ``stored`` computes in the precision the bundle was exported in.
 PRECISIONS = ("stored", "fp32", "fp16", "bf16")
 HALF = ("fp16", "bf16")
+# What a bundle says of its backbone -> what engines call it.
+PRECISION_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,28 @@ def refuse_precision(options: EngineOptions, known: tuple[str, ...], engine: str
             "FV-ENG-005",
             f"engine {engine} computes in {' or '.join(known)}, not in {options.precision!r}; {instead}.",
         )
+
+
+def refuse_unused(options: EngineOptions, engine: str, device: bool = True) -> None:
+    """Refuse options that an engine would not hear (SetupError FV-ENG-018).
+
+    Args:
+        options: what was asked for.
+        engine: name of an engine that needs no built folder.
+        device: whether it runs anywhere but on the CPU.
+    """
+    if options.folder is not None:
+        raise SetupError("FV-ENG-018", f"engine {engine} is not built ahead; leave --engine-dir {options.folder} away.")
+    if not device and options.device not in ("", "cpu"):
+        raise SetupError(
+            "FV-ENG-018",
+            f"engine {engine} runs on the CPU, not on {options.device!r}; choose onnxruntime-cuda or tensorrt.",
+        )
+
+
+def stored_precision(bundle: Bundle) -> str:
+    """Return what the backbone of a bundle is stored in: ``fp32``, ``fp16`` or ``bf16``."""
+    return PRECISION_NAMES.get(bundle.provenance.get("precision", "float32"), "fp32")
 
 
 def cuda_number(device: str, engine: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from finevla_runtime.bundle import Bundle
 from finevla_runtime.bundle_files import sha256_of, verify_file
 from finevla_runtime.contracts.errors import SetupError
+from policy_server.engines.engine import stored_precision
 from policy_server.engines.tensorrt_library import PORTABLE
 
 FORMAT = "finevla-engine/1"
@@ -49,12 +50,18 @@ def rebuild_command(bundle: Bundle, folder: Path, precision: str, max_batch: int
     return f"finevla engine build {bundle.path} --out {folder} --precision {precision} --max-batch {max_batch}"
 
 
+def default_precision(bundle: Bundle) -> str:
+    """Return what to build a bundle in where nobody says: its own half precision, else ``bf16``."""
+    stored = stored_precision(bundle)
+    return "bf16" if stored == "fp32" else stored
+
+
 def read_record(bundle: Bundle, folder: Path | None) -> EngineRecord:
     """Read ``engine.json`` (SetupError FV-ENG-010 when there is no engine, or none this version reads)."""
     if folder is None:
-        command = rebuild_command(bundle, Path("ENGINE_DIR"), "bf16", 8)
+        command = rebuild_command(bundle, Path("ENGINE_DIR"), default_precision(bundle), 8)
         raise SetupError("FV-ENG-010", f"engine tensorrt needs a built engine: {command}, then add --engine-dir.")
-    command = rebuild_command(bundle, folder, "bf16", 8)
+    command = rebuild_command(bundle, folder, default_precision(bundle), 8)
     try:
         raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
         record = EngineRecord(**raw)

@@ -38,7 +38,7 @@ def write_half_graph(source: Path, target: Path, precision: str) -> None:
         precision: ``fp16`` or ``bf16``.
 
     Raises:
-        SetupError: FV-ENG-015 when the graph has no float32 weights; see ``weight_precisions``.
+        SetupError: FV-ENG-015 when the graph has no float32 weights to convert.
     """
     import onnx
 
@@ -60,15 +60,6 @@ def write_half_graph(source: Path, target: Path, precision: str) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, str(target))
-
-
-def weight_precisions(source: Path) -> set[str]:
-    """Return what a graph's weights of products and embeddings are stored in: ``fp32``, ``fp16``, ``bf16``."""
-    import onnx
-
-    graph = onnx.load(str(source), load_external_data=False).graph
-    kinds = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
-    return {name for name, kind in zip(("fp32", "fp16", "bf16"), kinds, strict=True) if _weights(graph, kind)}
 
 
 def to_half(values: npt.NDArray[np.float32], precision: str) -> HalfArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.errors import SetupError
-from policy_server.engines.engine import EngineOptions, LoadedEngine, cuda_number, refuse_precision
+from policy_server.engines.engine import EngineOptions, LoadedEngine, cuda_number, refuse_precision, refuse_unused
 from policy_server.engines.onnxruntime_engine import last_outputs
 from policy_server.engines.onnxruntime_graphs import OnnxRuntimeGraphs, Target
 from policy_server.engines.staged import StagedEngine, stages_of
@@ -25,6 +25,7 @@ def load(bundle: Bundle, options: EngineOptions) -> LoadedEngine:
     import onnxruntime as ort
 
     refuse_precision(options, ("stored",), NAME, "export the bundle in the precision it shall run in")
+    refuse_unused(options, NAME)
     number = cuda_number(options.device, NAME)
     available = ort.get_available_providers()
     if PROVIDER not in available:

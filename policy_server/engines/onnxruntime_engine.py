@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from finevla_runtime.bundle import Bundle
-from policy_server.engines.engine import EngineOptions, LoadedEngine, refuse_precision
+from finevla_runtime.contracts.errors import SetupError
+from policy_server.engines.engine import EngineOptions, LoadedEngine, refuse_precision, refuse_unused, stored_precision
 from policy_server.engines.onnxruntime_graphs import OnnxRuntimeGraphs, Target
 from policy_server.engines.staged import HEAD, POLICY, StagedEngine, stages_of
 
@@ -18,6 +19,13 @@ def load(bundle: Bundle, options: EngineOptions) -> LoadedEngine:
             precision the bundle was not exported in.
     """
     refuse_precision(options, ("stored",), NAME, "export the bundle in the precision it shall run in")
+    refuse_unused(options, NAME, device=False)
+    if stored_precision(bundle) == "bf16":
+        raise SetupError(
+            "FV-ENG-005",
+            f"{bundle.path} is stored in bfloat16, which ONNX Runtime does not compute in on the CPU; serve it with "
+            "--engine torch or tensorrt, or export it in float32 or float16.",
+        )
     stages = stages_of(bundle, bundle.graphs)
     graphs = {name: bundle.graphs[name] for name in stages.graphs}
     runner = OnnxRuntimeGraphs(graphs, Target(threads=options.threads), last_outputs(bundle))

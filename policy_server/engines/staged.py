@@ -67,13 +67,14 @@ class Stages:
         return (VISION, *dict.fromkeys(self.prefixes.values()), HEAD)
 
 
-def stages_of(bundle: Bundle, available: Collection[str], static_prefix: bool = False) -> Stages:
+def stages_of(bundle: Bundle, available: Collection[str], static_prefix: bool = False, what: str = "graphs") -> Stages:
     """Return what an engine has to run.
 
     Args:
         bundle: the bundle, for its plan.
         available: names of the graphs or programs the engine could load.
         static_prefix: whether the engine needs a prefix of fixed length; others prefer the one of any length.
+        what: what the engine runs, ``graphs`` or ``programs``, for the error.
 
     Raises:
         SetupError: FV-ENG-001 when one is missing.
@@ -82,14 +83,17 @@ def stages_of(bundle: Bundle, available: Collection[str], static_prefix: bool = 
     if plan.kind == "single":
         stages = Stages(plan, POLICY)
     else:
-        any_length = PREFIX in available and not static_prefix
+        fixed = any(name.startswith(STATIC_PREFIX) for name in available)
+        any_length = not static_prefix and (PREFIX in available or not fixed)
         prefixes = {size: PREFIX if any_length else f"{STATIC_PREFIX}{size}" for size in plan.buckets}
         stages = Stages(plan, None, True, prefixes)
     missing = [name for name in stages.graphs if name not in available]
     if missing:
         got = ", ".join(sorted(available)) or "none"
+        advice = " without --no-programs" if what == "programs" else " without --no-tensorrt" if static_prefix else ""
         raise SetupError(
-            "FV-ENG-001", f"{bundle.path} has no {', '.join(missing)} (it has: {got}); export the bundle again."
+            "FV-ENG-001",
+            f"{bundle.path} lacks the {what} {', '.join(missing)} (it has: {got}); export the bundle again{advice}.",
         )
     return stages
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.errors import SetupError
+from policy_server.engines.engine import stored_precision
 from policy_server.engines.engine_record import FILE, EngineRecord, digests
-from policy_server.engines.half_graph import weight_precisions, write_half_graph
+from policy_server.engines.half_graph import write_half_graph
 from policy_server.engines.library import require
 from policy_server.engines.staged import HEAD, Stages, stages_of
 from policy_server.engines.tensorrt_library import PORTABLE, Library, gpu_name, logger
@@ -38,6 +39,13 @@ def build_engine(
         SetupError: FV-ENG-001 (a graph is missing), FV-ENG-008 (``onnx`` is missing), FV-ENG-010 (``folder`` holds
             something else), FV-ENG-015 (TensorRT refuses a graph, with its own words).
     """
+    stored = stored_precision(bundle)
+    if max_batch < 1:
+        raise SetupError("FV-ENG-015", f"--max-batch {max_batch}; wanted 1 or more.")
+    if stored not in ("fp32", precision):
+        raise SetupError(
+            "FV-ENG-015", f"{bundle.path} is stored in {stored}; build it in that precision, not {precision}."
+        )
     stages = stages_of(bundle, bundle.graphs, static_prefix=True)
     if folder.exists() and any(folder.iterdir()) and not (folder / FILE).is_file():
         raise SetupError("FV-ENG-010", f"{folder} exists and is no engine; choose another folder.")
@@ -52,7 +60,8 @@ def build_engine(
             graph = bundle.graphs[name]
             # Heads are float32 wherever they are a graph of their own, as they were in training.
             exact = precision == "fp32" or name == HEAD
-            if not exact and not _as_it_is(graph, precision):
+            # A bundle that is stored in half precision is built as it is.
+            if not exact and stored == "fp32":
                 graph = Path(room) / f"{name}.onnx"
                 write_half_graph(bundle.graphs[name], graph, precision)
             size = builder.build(name, graph, folder / f"{name}{PLAN}", exact)
@@ -64,17 +73,6 @@ def build_engine(
     record = EngineRecord(bundle.digest, library.flavour, library.version, builder.gpu, precision, max_batch, plans)
     (folder / FILE).write_text(record.to_json(), encoding="utf-8")
     return record
-
-
-def _as_it_is(graph: Path, precision: str) -> bool:
-    """Return whether no weight has to be converted (FV-ENG-015 when some are in the other half precision)."""
-    stored = weight_precisions(graph)
-    if stored - {"fp32", precision}:
-        found = " and ".join(sorted(stored))
-        raise SetupError(
-            "FV-ENG-015", f"{graph.name} is stored in {found}; build it in that precision, not {precision}."
-        )
-    return "fp32" not in stored
 
 
 class _Builder:

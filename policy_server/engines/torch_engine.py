@@ -16,7 +16,7 @@ from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.errors import PolicyError, SetupError
 from finevla_runtime.program_archive import check_program
-from policy_server.engines.engine import EngineOptions, LoadedEngine, cuda_number
+from policy_server.engines.engine import EngineOptions, LoadedEngine, cuda_number, refuse_unused, stored_precision
 from policy_server.engines.shared_weights import shared_weights
 from policy_server.engines.staged import HEAD, POLICY, StagedEngine, Stages, stages_of
 
@@ -90,6 +90,13 @@ def load(bundle: Bundle, options: EngineOptions) -> LoadedEngine:
         SetupError: FV-ENG-001 when it has neither, FV-ENG-007 when torch refuses one, FV-ENG-009 for a device that is
             not there, FV-BUN-013 when one holds more than tensors and aten operators.
     """
+    refuse_unused(options, NAME)
+    stored = stored_precision(bundle)
+    if stored != "fp32" and options.precision not in ("stored", stored):
+        raise SetupError(
+            "FV-ENG-005",
+            f"{bundle.path} is stored in {stored} and runs in that, not in {options.precision}; leave --precision.",
+        )
     device = _device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -98,7 +105,7 @@ def load(bundle: Bundle, options: EngineOptions) -> LoadedEngine:
         programs = {POLICY: load_program(bundle.programs[POLICY], weights)}
         stages = Stages(bundle.plan, POLICY, bundle.plan.kind == "staged" and not programs[POLICY].length)
     else:
-        stages = stages_of(bundle, bundle.programs)
+        stages = stages_of(bundle, bundle.programs, what="programs")
         programs = {name: load_program(bundle.programs[name], weights) for name in stages.graphs}
     return StagedEngine(bundle, stages, TorchPrograms(programs, device, options.precision), options.precision)
 

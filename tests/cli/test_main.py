@@ -73,6 +73,13 @@ def test_an_unexpected_error_keeps_its_traceback() -> None:
         command.run_verb(FakeVerb(ZeroDivisionError()), [])
 
 
+def test_a_place_that_cannot_be_written_is_named_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run_verb(FakeVerb(NotADirectoryError(20, "Not a directory", "build/x")), []) == 1
+    assert "build/x: Not a directory" in capsys.readouterr().err
+    with pytest.raises(OSError, match="no name"):
+        command.run_verb(FakeVerb(OSError("no name")), [])
+
+
 def test_traceback_variable_lets_coded_errors_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINEVLA_TRACEBACK", "1")
     with pytest.raises(SetupError):

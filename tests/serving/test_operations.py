@@ -26,6 +26,12 @@ def health_of(server: PolicyServer) -> int:
         return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
 
 
+@pytest.mark.parametrize("name", ["max_batch", "max_queue", "max_sessions"])
+def test_a_server_that_would_never_answer_is_refused(name: str) -> None:
+    with pytest.raises(SetupError, match=f"FV-SRV-011: {name} is 0"):
+        ServerOptions(**{name: 0})
+
+
 def test_health_answers_while_every_place_for_inference_is_taken(start_server: StartServer, connect: Connect) -> None:
     engine = GateEngine()
     server = start_server(engine, max_batch=1, max_queue=3)

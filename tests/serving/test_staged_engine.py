@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_without_a_prefix_of_any_length_the_static_ones_run(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["vision", "head"])
 def test_a_missing_stage_is_named_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     bundle = write_staged_bundle(tmp_path / "b", "gr00t", without=[name])
-    with pytest.raises(SetupError, match=f"FV-ENG-001.*has no {name} "):
+    with pytest.raises(SetupError, match=f"FV-ENG-001.*lacks the graphs {name} "):
         load(bundle, EngineOptions(1))
 
 
@@ -144,6 +145,13 @@ def test_the_parity_gate_runs_the_short_prompts_on_their_own_bucket_too(staged: 
     engine, graphs = counting(staged)
     check_parity(engine, staged)
     assert [length for name, length in graphs.calls if name == "prefix"] == [24, 12]
+
+
+@pytest.mark.parametrize("changes", [{"folder": Path("engines")}, {"device": "cuda:0"}])
+def test_options_that_an_engine_would_not_hear_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    bundle = write_staged_bundle(tmp_path / "b", "oft")
+    with pytest.raises(SetupError, match="FV-ENG-018"):
+        load(bundle, replace(EngineOptions(1), **changes))  # type: ignore[arg-type]
 
 
 def test_an_engine_that_is_wrong_on_one_bucket_only_is_not_served(tmp_path: Path) -> None:

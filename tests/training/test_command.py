@@ -26,6 +26,13 @@ def test_one_command_goes_from_nothing_to_a_bundle_and_resumes_when_repeated(tmp
     assert again.returncode == 0, again.stderr[-2000:]
     assert "resumed" in again.stdout + again.stderr
     assert load_bundle(tmp_path / "run" / "bundle").spec == bundle.spec
+    # The run folder stands for its checkpoint, and options of staged bundles are not for it.
+    exported = finevla("export", str(tmp_path / "run"), "--out", str(tmp_path / "again"))
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    assert load_bundle(tmp_path / "again").spec == bundle.spec
+    assert (
+        "FV-EXP-006" in finevla("export", str(tmp_path / "run"), "--out", str(tmp_path / "b"), "--no-programs").stderr
+    )
 
 
 def test_an_unknown_recipe_and_a_missing_dataset_are_refused(tmp_path: Path) -> None:

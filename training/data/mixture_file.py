@@ -67,7 +67,11 @@ def _folders(node: Node, base: Path) -> list[Path]:
     # A pattern is matched below the part of it without wildcards; an absolute one starts at its root.
     start = Path(pattern.anchor) if pattern.is_absolute() else base
     inside = pattern.relative_to(pattern.anchor) if pattern.is_absolute() else pattern
-    found = sorted(place for place in start.glob(str(inside)) if (place / _MARK).is_file())
+    try:
+        found = sorted(place for place in start.glob(str(inside)) if (place / _MARK).is_file())
+    except (ValueError, IndexError) as error:
+        # An empty name is an IndexError, ``**`` beside other characters a ValueError.
+        raise node.fail("FV-DAT-015", f"{node.text()!r} is no folder and no pattern ({error}).") from error
     if not found:
         raise node.fail("FV-DAT-015", f"no LeRobot dataset (a folder with {_MARK}) matches {start / inside}.")
     return found

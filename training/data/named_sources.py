@@ -22,8 +22,8 @@ def named_sources(
         grippers: gripper range of folders; a mixture file states its own.
 
     Raises:
-        SetupError: FV-TRN-021 for no dataset, a bad weight, or cameras and grippers beside mixture files alone; as
-            ``read_mixture``.
+        SetupError: FV-TRN-021 for no dataset, a bad weight, or cameras and grippers beside mixture files alone;
+            FV-DAT-015 for a folder that is named twice; as ``read_mixture``.
     """
     if not entries:
         raise SetupError("FV-TRN-021", "--dataset names no dataset; give a LeRobot folder or a mixture file.")
@@ -40,6 +40,10 @@ def named_sources(
             continue
         folder, weight = _weighted(entry)
         sources.append(DataSource(folder, weight, grippers=grippers or GripperRange(), cameras=dict(cameras or {})))
+    places = [source.root.resolve() for source in sources]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise SetupError("FV-DAT-015", f"{sources[number].root} is named twice; name it once, with a weight.")
     return tuple(sources)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from finevla_runtime.contracts.arrays import FloatArray
-from finevla_runtime.contracts.errors import SetupError, nearest
+from finevla_runtime.contracts.errors import SetupError, nearest, unknown_name
 from finevla_runtime.recording.lerobot_reader import read_dataset
 from finevla_runtime.recording.modality import Modality, read_modality
 from finevla_runtime.recording.recorded_dataset import Dataset
@@ -71,9 +71,10 @@ class VLADataset:
 
     @cached_property
     def key(self) -> str:
-        """Return the sha256 of everything that decides its samples: rows, texts, weight and cameras."""
+        """Return the sha256 of what decides its samples: rows, texts, weight, cameras and the sizes of their videos."""
         texts = [[int(number), self.source.episodes[int(number)].fine_grained_text] for number in self.annotated]
-        told = [self.rows.key, self.weight, texts, sorted(self.cameras.items())]
+        videos = sorted(path.stat().st_size for path in self.source.video_files(tuple(self.cameras.values())))
+        told = [self.rows.key, self.weight, texts, sorted(self.cameras.items()), videos]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def episode(self, number: int) -> RecordedEpisode:
@@ -121,19 +122,28 @@ def open_vla_dataset(source: DataSource, cameras: tuple[str, ...], cache: Path) 
         cache: folder of the row stores.
 
     Raises:
-        SetupError: FV-DAT-001 for a missing camera, FV-DAT-003 for a broken or short video, FV-DAT-004 for a
+        SetupError: FV-DAT-001 for a missing camera, FV-DAT-016 for names of cameras that the policy does
+            not have, FV-DAT-003 for a broken or short video, FV-DAT-004 for a
             dataset without episodes, FV-DAT-002 and FV-DAT-005 from the rows, FV-REC-* from the reader.
     """
     dataset = read_dataset(source.root)
     if not len(dataset):
         raise SetupError("FV-DAT-004", f"{source.root} has no episode; record or convert some first.")
     modality = read_modality(dataset, source.language)
+    _check_names(source, cameras)
     found = {camera: camera_in(dataset, modality, source, camera) for camera in cameras}
     rows = open_row_store(dataset, modality, source.grippers, cache)
     _check_videos(dataset, tuple(found.values()), cache)
     annotated = np.array([e.index for e in dataset if e.fine_grained_text], dtype=np.int64)
     name = source.name or source.root.resolve().name
     return VLADataset(name, source.weight, dataset, modality, rows, found, annotated)
+
+
+def _check_names(source: DataSource, cameras: tuple[str, ...]) -> None:
+    """Refuse names for cameras that the policy does not have (FV-DAT-016 with the nearest)."""
+    for name in source.cameras:
+        if name not in cameras:
+            raise unknown_name("FV-DAT-016", "camera of the policy", name, cameras, str(source.root))
 
 
 def camera_in(dataset: Dataset, modality: Modality, source: DataSource, camera: str) -> str:

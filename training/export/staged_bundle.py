@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finevla_runtime.bundle import Bundle, Parity, write_bundle
+from finevla_runtime.bundle import Bundle, Parity, check_place, write_bundle
 from finevla_runtime.contracts.errors import SetupError, unknown_name
 from finevla_runtime.contracts.graph_plan import GraphPlan
 from training.data.vla_dataset import DataSource
@@ -98,6 +98,7 @@ def export_staged(
             precision explains; FV-EXP-006 for an unknown precision, or one that no engine of the options computes in.
     """
     spec = source.spec
+    check_place(out)
     _check_precision(options)
     buckets = options.buckets or default_buckets(_shortest(source), spec.prompt.max_tokens)
     if buckets[-1] != spec.prompt.max_tokens or list(buckets) != sorted(set(buckets)):

@@ -184,7 +184,15 @@ def resolve_folder(folder: str) -> Path:
         SetupError: FV-POL-005 when a local folder does not exist or holds no model.
     """
     if folder.startswith(HUB_PREFIX):
-        return Path(snapshot_download(folder[len(HUB_PREFIX) :]))
+        try:
+            return Path(snapshot_download(folder[len(HUB_PREFIX) :]))
+        except (OSError, ValueError) as error:
+            said = next(iter(str(error).splitlines()), "")
+            raise SetupError(
+                "FV-POL-005",
+                f"{folder} could not be downloaded ({type(error).__name__}: {said}); "
+                "check name and network, or give the local folder of a copy (--backbone DIR).",
+            ) from error
     place = Path(folder)
     if not (place / "config.json").is_file():
         raise SetupError(
@@ -196,9 +204,12 @@ def resolve_folder(folder: str) -> Path:
 
 
 def _pretrained(folder: Path, dtype: torch.dtype, attention: dict[str, str]) -> nn.Module:
-    model, report = MODELS.from_pretrained(
-        folder, local_files_only=True, dtype=dtype, attn_implementation=attention, output_loading_info=True
-    )
+    try:
+        model, report = MODELS.from_pretrained(
+            folder, local_files_only=True, dtype=dtype, attn_implementation=attention, output_loading_info=True
+        )
+    except OSError as error:
+        raise SetupError("FV-POL-007", f"{folder} holds no readable weights ({error}); download it again.") from error
     missing = sorted(report["missing_keys"])
     if missing:
         # Transformers fills missing weights with random numbers and only logs it; that would train or serve noise.

@@ -55,11 +55,11 @@ class GR00TSizes:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no network (FV-POL-016)."""
+        """Refuse sizes that make no network (FV-POL-010)."""
         sizes = (self.width, self.heads, self.blocks, self.out, self.inner, self.max_rows)
         if min(sizes) < 1 or self.future_tokens < 0 or not 0 <= self.dropout < 1:
             raise SetupError(
-                "FV-POL-016", f"the head has {self}; wanted sizes of 1 or more and a dropout from 0 to below 1."
+                "FV-POL-010", f"the head has {self}; wanted sizes of 1 or more and a dropout from 0 to below 1."
             )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
+from finevla_runtime.contracts.errors import SetupError
 from training.data.mixture import MixtureSettings
 
 
@@ -70,6 +71,21 @@ class TabletopRecipe:
     loss: LossSettings = field(default_factory=LossSettings)
     demo_scenes: int = 300
     demo_scenes_unpaired: int = 450
+
+    def __post_init__(self) -> None:
+        """Refuse budgets that never end and settings that no optimiser takes (FV-TRN-021)."""
+        if self.steps < 0 or self.minutes < 0 or not (self.steps or self.minutes):
+            raise SetupError(
+                "FV-TRN-021", f"{self.name}: {self.steps} steps, {self.minutes:g} minutes; one of them must be above 0."
+            )
+        for name in ("seed", "weight_decay", "warmup_steps", "learning_rate"):
+            if not getattr(self, name) >= 0:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 0 or more.")
+        for name in ("frame_stride", "chunk_rows", "max_tokens", "width", "heads", "blocks"):
+            if getattr(self, name) < 1:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 1 or more.")
+        if not 0 <= self.ema < 1:
+            raise SetupError("FV-TRN-021", f"{self.name}: ema is {self.ema}; it must be 0 or more and below 1.")
 
     @property
     def summary(self) -> str:

@@ -25,6 +25,7 @@ from training.stepping import OptimiserSettings
 
 # Where statistics come from when a run starts from given weights.
 FIT, KEEP = "fit", "keep"
+RATES = ("learning_rate", "learning_rate_backbone", "learning_rate_head")
 STAGES = ("pretraining", "fine-tuning", "test")
 
 
@@ -150,11 +151,17 @@ class VLARecipe:
         for name in ("execution_rows", "warmup_steps", "save_steps", "max_tokens"):
             if getattr(self, name) < 0:
                 raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 0 or more.")
-        if not 0.0 <= self.ema < 1.0 or not self.clip_norm > 0.0:
-            raise SetupError(
-                "FV-TRN-021",
-                f"{self.name}: ema {self.ema:g}, clip_norm {self.clip_norm:g}; wanted 0 to below 1, and above 0.",
-            )
+        for name in ("seed", "weight_decay", "min_lr", *RATES):
+            if not getattr(self, name) >= 0:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 0 or more.")
+        for name in ("ema", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SetupError(
+                    "FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be 0 or more and below 1."
+                )
+        for name in ("eps", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise SetupError("FV-TRN-021", f"{self.name}: {name} is {getattr(self, name)}; it must be above 0.")
         if self.statistics not in ("", FIT, KEEP):
             raise unknown_name("FV-TRN-021", "source of statistics", self.statistics, (FIT, KEEP))
         self.schedule_settings()

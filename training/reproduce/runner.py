@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def run_experiment(experiment: Experiment, report: Report, command: Command = ru
     _claim(experiment)
     if not (experiment.demos / "meta" / "info.json").is_file():
         command(experiment.demo_command())
+    _claim_data(experiment)
     arms = list(experiment.arms())
     for number, arm in enumerate(arms, start=1):
         if not (experiment.bundle(arm) / "policy.json").is_file():
@@ -64,6 +66,20 @@ def is_evaluated(experiment: Experiment, arm: Arm) -> bool:
         return False
     coverage = json.loads(path.read_text(encoding="utf-8"))["coverage"]
     return all(entry["scored"] == entry["planned"] for entry in coverage.values())
+
+
+def _claim_data(experiment: Experiment) -> None:
+    """Write down the demonstrations, or refuse others than those the folder was begun with (FV-TRN-033)."""
+    path = experiment.out / EXPERIMENT_FILE
+    found = json.loads(path.read_text(encoding="utf-8"))
+    files = sorted(path for path in (experiment.demos / "meta").iterdir() if path.is_file())
+    mine = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+    if found.setdefault("demos", mine) != mine:
+        raise SetupError(
+            "FV-TRN-033",
+            f"{experiment.out} was begun with other demonstrations than {experiment.demos}; choose another --out.",
+        )
+    write_durably(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
 def _claim(experiment: Experiment) -> None:

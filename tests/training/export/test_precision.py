@@ -11,6 +11,7 @@ import torch
 
 from finevla_runtime.contracts.errors import SetupError
 from policy_server.engines.engine import EngineOptions
+from policy_server.engines.engine_record import default_precision
 from policy_server.engines.tensorrt_build import build_engine
 from policy_server.engines.tensorrt_library import tensorrt_library
 from policy_server.served_model import load_engine_checked
@@ -68,8 +69,13 @@ def test_bfloat16_is_for_tensorrt_and_torch_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
     build_engine(exported.bundle, tmp_path / "engine", "bf16", 1, tensorrt_library(), said.append)
     assert len(said) == 3
-    with pytest.raises(SetupError, match=r"FV-ENG-015: vision\.onnx is stored in bf16"):
+    with pytest.raises(SetupError, match=r"FV-ENG-015: .* is stored in bf16"):
         build_engine(exported.bundle, tmp_path / "other", "fp16", 1, tensorrt_library(), said.append)
+    assert default_precision(exported.bundle) == "bf16"
+    with pytest.raises(SetupError, match=r"FV-ENG-005.*--engine torch or tensorrt"):
+        load_engine_checked(exported.bundle, "onnxruntime", CPU)
+    with pytest.raises(SetupError, match=r"FV-ENG-005.*runs in that, not in fp16"):
+        load_engine_checked(exported.bundle, "torch", replace(CPU, precision="fp16"))
     with pytest.raises(SetupError, match="bfloat16") as caught:
         export_staged(source, tmp_path / "none", replace(LEAN, tensorrt=False, precision="bfloat16"))
     assert caught.value.code == "FV-EXP-006"

@@ -44,6 +44,13 @@ def test_only_the_newest_stay_and_any_folder_above_them_finds_the_newest(tmp_pat
         assert load_checkpoint(place).progress.step == 100
 
 
+def test_what_lost_its_state_makes_room_for_a_checkpoint_of_the_same_step(tmp_path: Path) -> None:
+    save(tmp_path / "checkpoints", 20)
+    (tmp_path / "checkpoints" / "step_00000020" / "state.json").unlink()
+    save(tmp_path / "checkpoints", 20)
+    assert load_checkpoint(tmp_path).progress.step == 20
+
+
 def test_a_module_comes_back_with_average_and_moments(tmp_path: Path) -> None:
     def made(seed: int) -> tuple[nn.Module, torch.optim.AdamW]:
         torch.manual_seed(seed)

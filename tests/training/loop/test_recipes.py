@@ -97,8 +97,11 @@ def test_settings_are_read_with_the_type_of_their_field() -> None:
         ("steps=0", "FV-TRN-021", "1 or more"),
         ("check_steps=0", "FV-TRN-021", "check_steps is 0; it must be 1 or more"),
         ("keep_checkpoints=0", "FV-TRN-021", "1 or more"),
-        ("ema=1", "FV-TRN-021", "wanted 0 to below 1"),
-        ("head.heads=0", "FV-POL-016", "sizes of 1 or more"),
+        ("ema=1", "FV-TRN-021", "0 or more and below 1"),
+        ("clip_norm=0", "FV-TRN-021", "above 0"),
+        ("learning_rate_head=-1", "FV-TRN-021", "0 or more"),
+        ("seed=-1", "FV-TRN-021", "0 or more"),
+        ("head.heads=0", "FV-POL-010", "sizes of 1 or more"),
         ("schedule=cosin", "FV-TRN-028", "Did you mean 'cosine'"),
     ],
 )
@@ -106,6 +109,13 @@ def test_a_wrong_setting_is_refused_with_what_to_write(change: str, code: str, w
     with pytest.raises(SetupError, match=words) as caught:
         override(vla_recipe("rdt-gr00t"), [change])
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("change", ["minutes=-1", "steps=-1", "ema=1", "seed=-1", "learning_rate=-1", "heads=0"])
+def test_a_tabletop_run_that_could_not_be_trained_is_refused(change: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        override(tabletop_recipe("tabletop-oft"), [change])
+    assert caught.value.code == "FV-TRN-021"
 
 
 @given(st.floats(1e-9, 1.0), st.integers(1, 10**9))

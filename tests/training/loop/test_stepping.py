@@ -193,6 +193,12 @@ def test_a_step_that_does_not_divide_names_what_would() -> None:
         micro_batches(4, 1, 8)
 
 
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SetupError, match=r"FV-TRN-014.*sees no GPU"):
+        open_accelerator(Spread("cuda"))
+
+
 def test_an_unknown_strategy_names_the_nearest() -> None:
     with pytest.raises(SetupError, match="Did you mean 'fsdp2'") as caught:
         open_accelerator(Spread("cpu", "fsdp"))

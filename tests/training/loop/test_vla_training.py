@@ -28,6 +28,7 @@ from training.importer.imported_checkpoint import save_imported
 from training.log_sinks import LOG
 from training.policies.tiny_backbone import write_tiny_backbone
 from training.train_vla import VLAJob, train_vla
+from training.vla_cli import _fitting
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -119,9 +120,13 @@ def test_another_run_starts_from_given_weights_and_another_recipe_does_not_go_on
     assert started.progress.fine_grained == 0
     assert all(torch.equal(t, given.tensors[f"ema.{name}"]) for name, t in started.part("model").items())
     shutil.copytree(trained, root / "copied")
-    with pytest.raises(SetupError, match="another recipe") as caught:
+    with pytest.raises(SetupError, match=r"another recipe \(.*fg_raw: '.*' then, 'raw' now") as caught:
         run(replace(begun, out=root / "copied", init=None))
     assert caught.value.code == "FV-TRN-012"
+    turned = replace(settings, cameras=tuple(reversed(settings.cameras)))
+    with pytest.raises(SetupError, match="another cameras") as caught:
+        run(replace(begun, recipe=turned, out=root / "turned"))
+    assert caught.value.code == "FV-TRN-010"
     with pytest.raises(SetupError, match="another network") as caught:
         run(replace(job(root, root / "mixed-up"), init=trained))
     assert caught.value.code == "FV-TRN-010"
@@ -221,6 +226,26 @@ def test_what_can_be_known_to_be_wrong_is_said_before_the_first_step(
 def test_a_run_that_diverged_goes_on_at_a_lower_rate(root: Path) -> None:
     run(job(root, root / "slower", steps=1))
     assert run(job(root, root / "slower", steps=2, learning_rate_head=1e-6, clip_norm=0.5)).progress.step == 2
+
+
+def test_a_backbone_may_lie_elsewhere_but_not_be_another(root: Path, tmp_path: Path) -> None:
+    run(job(root, tmp_path / "run", steps=1))
+    shutil.copytree(root / "backbone", tmp_path / "moved")
+    later = job(root, tmp_path / "run", steps=2, backbone=str(tmp_path / "moved"))
+    assert run(later).progress.step == 2
+    config = tmp_path / "moved" / "config.json"
+    config.write_text(config.read_text().replace("10000", "20000"))
+    with pytest.raises(SetupError, match="another backbone") as caught:
+        run(replace(later, recipe=replace(later.recipe, steps=3)))
+    assert caught.value.code == "FV-TRN-012"
+
+
+@pytest.mark.parametrize(("batch", "world", "wanted"), [(2, 1, 2), (6, 1, 3), (8, 1, 4), (8, 4, 2), (7, 1, 1)])
+def test_a_small_batch_fits_itself_to_the_devices(
+    batch: int, world: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    assert _fitting(batch, 4) == wanted
 
 
 def test_a_run_does_not_go_on_with_other_texts_or_cameras(root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -18,7 +21,7 @@ from transformers import AutoModelForImageTextToText, Qwen2VLImageProcessorPil, 
 
 from finevla_runtime.contracts.errors import SetupError
 from tests.training.policies.tiny_policy import CAMERAS, SIZES, Case
-from training.policies.backbone import Backbone, load_backbone
+from training.policies.backbone import Backbone, load_backbone, resolve_folder
 from training.policies.image_patches import Patchify, PatchRule, image_grid, read_patch_rule
 from training.policies.rope_index import RopeIndex
 from training.policies.tiny_backbone import KINDS
@@ -215,6 +218,24 @@ def test_wrong_frames_folders_types_and_weights_are_refused_with_their_code(
     (foreign / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     with pytest.raises(SetupError, match="FV-POL-001"):
         load_backbone(str(foreign), FRAMES)
+
+
+@pytest.mark.parametrize("name", ["hub:not a name", "hub:nobody/nothing"])
+def test_a_hub_name_that_cannot_be_had_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(repo: str) -> str:
+        validate_repo_id(repo)
+        raise LocalEntryNotFoundError("no network and nothing in the cache")
+
+    monkeypatch.setattr("training.policies.backbone.snapshot_download", offline)
+    with pytest.raises(SetupError, match=r"FV-POL-005.*--backbone DIR"):
+        resolve_folder(name)
+
+
+def test_a_folder_without_a_weights_file_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["qwen3_5"], tmp_path / "copy")
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    with pytest.raises(SetupError, match=r"FV-POL-007.*no readable weights"):
+        load_backbone(str(tmp_path / "copy"), FRAMES)
 
 
 def test_missing_weights_are_refused_and_not_filled_with_noise(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -281,6 +282,6 @@ def test_every_trained_weight_gets_a_gradient(case: Callable[..., Case], state: 
 
 
 def test_head_sizes_that_do_not_fit_are_refused() -> None:
-    for wrong in (GR00TSizes(width=50, heads=3), GR00TSizes(blocks=0), GR00TSizes(max_rows=8)):
+    for wrong in ({"width": 50, "heads": 3}, {"blocks": 0}, {"max_rows": 8}, {"dropout": 1.0}):
         with pytest.raises(SetupError, match="FV-POL-010"):
-            head(sizes=wrong)
+            head(sizes=replace(GR00TSizes(), **wrong))

@@ -82,6 +82,16 @@ def test_a_folder_of_another_setting_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "FV-TRN-033"
 
 
+def test_other_demonstrations_than_those_it_was_begun_with_are_refused(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path)
+    recorder = Recorder(experiment)
+    run_experiment(experiment, lambda line: None, recorder)
+    (experiment.demos / "meta" / "info.json").write_text('{"other": 1}')
+    with pytest.raises(SetupError, match="other demonstrations") as caught:
+        run_experiment(experiment, lambda line: None, recorder)
+    assert caught.value.code == "FV-TRN-033"
+
+
 def test_a_command_that_fails_stops_the_experiment_and_says_so() -> None:
     with pytest.raises(SetupError, match="repeat the command") as caught:
         run_finevla(["no-such-verb"])
