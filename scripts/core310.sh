@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the core's tests on Python 3.10, the Python of ROS 2 Humble, where the machine has one.
 #
-# The environment holds the core's own libraries and nothing else, so it also shows that nothing else is needed.
+# The environment holds the libraries of the core and of the `robot` extra and nothing else, so it also shows that nothing
+# else is needed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,12 +18,12 @@ if [ ! -e "$venv/stamp-$hash" ]; then
   echo "core310: making $venv" >&2
   "$python" -m venv --clear "$venv"
   "$venv/bin/pip" install -q --disable-pip-version-check -c constraints-core310.txt \
-    numpy pyyaml grpcio protobuf tyro rich pytest hypothesis
+    numpy pyyaml grpcio protobuf tyro rich pytest hypothesis ruckig pin coal scipy rosbags
   touch "$venv/stamp-$hash"
 fi
 # Folders of tests that need the core alone; processing, reports and recordings bring libraries of their own.
 folders=()
-for name in contracts core safety motion evidence session cli; do
+for name in contracts core safety motion robot evidence session cli; do
   if [ -d "tests/$name" ]; then folders+=("tests/$name"); fi
 done
 # The intervals are held against scipy, which the core does not need; they are tested on the main Python.

@@ -13,7 +13,7 @@ level="${1:-all}"
 venv=.venv
 case "$level" in
   demo) extras="server,sim,report" ;;
-  all) extras="server,sim,train,data,report,dev" ;;
+  all) extras="server,sim,train,data,report,robot,dev" ;;
   *) echo "setup: unknown level '$level'; known: demo, all" >&2; exit 2 ;;
 esac
 

@@ -10,9 +10,9 @@ import finevla_runtime
 
 # numpy, pyyaml, grpcio and protobuf are what the core may need when it is imported; tyro and rich come with verbs.
 BLOCKED = (
-    "PIL,accelerate,av,cv2,grpc_health,grpc_reflection,grpc_status,grpc_tools,hypothesis,jinja2,"
-    "matplotlib,onnx,onnxruntime,onnxscript,pandas,playwright,policy_server,prometheus_client,"
-    "pyarrow,pytest,ray,rclpy,rich,safetensors,sapien,scipy,sim_eval,statsmodels,tokenizers,"
+    "PIL,accelerate,av,coal,cv2,grpc_health,grpc_reflection,grpc_status,grpc_tools,hypothesis,jinja2,"
+    "matplotlib,onnx,onnxruntime,onnxscript,pandas,pinocchio,playwright,policy_server,prometheus_client,"
+    "pyarrow,pytest,ray,rclpy,rich,rosbags,ruckig,safetensors,sapien,scipy,sim_eval,statsmodels,tokenizers,"
     "torch,training,transformers,tslearn,tyro"
 )
 
