@@ -19,6 +19,9 @@ from finevla_runtime.motion.setpoint import JointArray, Setpoint
 if TYPE_CHECKING:
     import ruckig
 
+# A goal that moves on at the top speed can never be caught; it is followed as if it were this share of it slow.
+_CATCHING_UP = 0.95
+
 
 class Follower:
     """Steps along jerk-limited motions within given limits; it keeps no state between calls."""
@@ -39,11 +42,12 @@ class Follower:
 
         Args:
             state: present setpoint; it must be one from which every joint can stop inside its range.
-            goal: where to be and how fast; positions outside the ranges mean their nearest end.
+            goal: where to be after ``dt_s`` and how fast; positions outside the ranges mean their nearest end.
             dt_s: time to go, seconds.
         """
         place = self.limits.clip(goal.position)
-        speed = np.where(place == goal.position, np.clip(goal.velocity, -self._top, self._top), 0.0)
+        top = _CATCHING_UP * self.limits.velocity
+        speed = np.where(place == goal.position, np.clip(goal.velocity, -top, top), 0.0)
         found = self._plan(state, place, speed, dt_s)
         kept = self.can_stop(found)
         for speeds in (np.zeros(DOF), None):
@@ -56,7 +60,7 @@ class Follower:
 
     def brake(self, state: Setpoint, dt_s: float) -> Setpoint:
         """Return where the motion from ``state`` to rest is after ``dt_s``, all joints stopping as fast as they may."""
-        return self._at(self._stop(state), dt_s)
+        return self._inside(self._point(self._stop(state), dt_s))
 
     def stop_s(self, state: Setpoint) -> float:
         """Return the seconds until the last joint rests."""
@@ -76,14 +80,18 @@ class Follower:
         inside = self.limits.position_kept(lowest) & self.limits.position_kept(highest)
         return np.asarray(inside & self.limits.rates_kept(state))
 
-    @property
-    def _top(self) -> JointArray:
-        return self.limits.velocity
-
     def _plan(self, state: Setpoint, place: JointArray, speed: JointArray, dt_s: float) -> Setpoint:
-        self._towards.target_position = place.tolist()
-        self._towards.target_velocity = speed.tolist()
-        return self._at(self._calculate(self._towards, state), dt_s)
+        """Return where a motion is after ``dt_s`` that meets a goal moving on at ``speed`` as soon as it can.
+
+        Planned in the frame of the goal: a plan that met a goal standing at ``place`` with ``speed`` would first go
+        backwards to take a run-up.
+        """
+        limits, begin = self.limits, place - speed * dt_s
+        self._towards.max_velocity = (limits.velocity - speed).tolist()
+        self._towards.min_velocity = (-limits.velocity - speed).tolist()
+        seen = Setpoint(state.position - begin, state.velocity - speed, state.acceleration)
+        found = self._point(self._calculate(self._towards, seen), dt_s)
+        return self._inside(Setpoint(found.position + place, found.velocity + speed, found.acceleration))
 
     def _stop(self, state: Setpoint) -> ruckig.Trajectory:
         return self._calculate(self._to_rest, state)
@@ -96,14 +104,17 @@ class Follower:
         self._planner.calculate(question, plan)
         return plan
 
-    def _at(self, plan: ruckig.Trajectory, dt_s: float) -> Setpoint:
-        """Return a point of a plan without the rounding that would put it a hair outside of the limits."""
+    def _point(self, plan: ruckig.Trajectory, dt_s: float) -> Setpoint:
         position, velocity, acceleration = (np.array(values, dtype=np.float64) for values in plan.at_time(dt_s))
+        return Setpoint(position, velocity, acceleration)
+
+    def _inside(self, found: Setpoint) -> Setpoint:
+        """Return a point of a plan without the rounding that would put it a hair outside of the limits."""
         limits = self.limits
         return Setpoint(
-            position,
-            np.clip(velocity, -limits.velocity, limits.velocity),
-            np.clip(acceleration, -limits.acceleration, limits.acceleration),
+            found.position,
+            np.clip(found.velocity, -limits.velocity, limits.velocity),
+            np.clip(found.acceleration, -limits.acceleration, limits.acceleration),
         )
 
     def _input(self, interface: ruckig.ControlInterface) -> ruckig.InputParameter:
@@ -114,5 +125,6 @@ class Follower:
         question.max_velocity = self.limits.velocity.tolist()
         question.max_acceleration = self.limits.acceleration.tolist()
         question.max_jerk = self.limits.jerk.tolist()
+        question.target_position = [0.0] * DOF
         question.target_velocity = [0.0] * DOF
         return question

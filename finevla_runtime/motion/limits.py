@@ -77,18 +77,43 @@ class MotionLimits:
     def continuous(self, before: Setpoint, after: Setpoint, dt_s: float) -> BoolArray:
         """Return bool[14], which joints can have come from ``before`` to ``after`` within the limits.
 
-        These are the remainders of Taylor's theorem for a curve of bounded jerk, and the mean value theorem for its
-        derivatives: every legal motion satisfies them, however it is sampled.
+        Exact for the jerk: true if and only if some curve whose jerk keeps to its limit joins the two setpoints. Every
+        legal motion satisfies that, however it is sampled.
         """
         p, v, a = before.position, before.velocity, before.acceleration
-        jerk = self.jerk * dt_s
         slack = 1.0 + ROUNDING
         rest = ROUNDING * (self.upper - self.lower)
         travel = after.position - p
-        return np.asarray(
-            (np.abs(after.acceleration - a) <= jerk * slack + rest)
-            & (np.abs(after.velocity - v - a * dt_s) <= jerk * dt_s / 2.0 * slack + rest)
-            & (np.abs(travel - v * dt_s - a * dt_s**2 / 2.0) <= jerk * dt_s**2 / 6.0 * slack + rest)
-            & (np.abs(after.velocity - v) <= self.acceleration * dt_s * slack + rest)
-            & (np.abs(travel) <= self.velocity * dt_s * slack + rest)
+        kept = (np.abs(after.velocity - v) <= self.acceleration * dt_s * slack + rest) & (
+            np.abs(travel) <= self.velocity * dt_s * slack + rest
         )
+        by_jerk = Setpoint(travel - v * dt_s - a * dt_s**2 / 2.0, after.velocity - v - a * dt_s, after.acceleration - a)
+        return np.asarray(kept & self._reachable(by_jerk, dt_s))
+
+    def _reachable(self, change: Setpoint, dt_s: float) -> BoolArray:
+        """Return bool[14], which changes of a motion a jerk within its limit can bring about in ``dt_s``.
+
+        The changes are the first three moments of the jerk over the interval; which moments a bounded function can
+        have is Markov's L-problem (Akhiezer and Krein, Some Questions in the Theory of Moments, 1962): with the jerk
+        mapped to 0..1 over the unit interval, its exponential transform must be a positive measure on that interval.
+        """
+        rest = ROUNDING * (self.upper - self.lower)
+        if dt_s**3 * self.jerk.min() <= rest.max():
+            # So short an interval changes less than rounding does.
+            return np.asarray(
+                (np.abs(change.position) <= self.jerk * dt_s**3 / 6.0 + rest)
+                & (np.abs(change.velocity) <= self.jerk * dt_s**2 / 2.0 + rest)
+                & (np.abs(change.acceleration) <= self.jerk * dt_s + rest)
+            )
+        # Room for rounding: of the positions, whose last digit is a large part of what the jerk adds to them.
+        jerk = self.jerk * (1.0 + 1e-6) + 1e-13 / dt_s**3
+        # With time running back from the end of the interval, the three changes are the moments in this order.
+        m0 = change.acceleration / (jerk * dt_s)
+        m1 = change.velocity / (jerk * dt_s**2)
+        m2 = 2.0 * change.position / (jerk * dt_s**3)
+        c0, c1, c2 = (m0 + 1.0) / 2.0, (m1 + 1.0 / 2.0) / 2.0, (m2 + 1.0 / 3.0) / 2.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            a0, a1, a2 = c0, c1 - c0**2 / 2.0, c2 - c0 * c1 + c0**3 / 6.0
+            b1, b2, b3 = 1.0 - a0, 1.0 - a0 - a1, 1.0 - a0 - a1 - a2
+            inside = (a0 >= 0.0) & (a2 >= 0.0) & (b1 >= 0.0) & (b3 >= 0.0)
+            return np.asarray(inside & (a0 * a2 >= a1**2) & (b1 * b3 >= b2**2))
