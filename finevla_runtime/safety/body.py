@@ -55,6 +55,11 @@ class Shape:
         return self.link.partition("_")[2].removesuffix("_link")
 
     @property
+    def is_ball(self) -> bool:
+        """Return whether it is a sphere."""
+        return self.radius > 0 and self.half_length == 0
+
+    @property
     def bound(self) -> float:
         """Return the radius of the sphere around the centre that encloses the shape."""
         return float(np.hypot(np.linalg.norm(self.half) + self.radius, self.half_length))
@@ -93,6 +98,7 @@ class Body:
         self._parents = [int(parent) for parent in model.parents]
         self._columns, self._scales = _columns(names, finger_travel, urdf)
         self._basis = _motions(model)
+        self._slides = self._basis[:, 3].any(axis=1)
         self._levels = _levels(self._parents)
         self._tools = [_tool(model, f"{arm}_tcp", urdf) for arm in ARMS]
         self.shapes = tuple(_shape(item, model, urdf) for item in solids.geometryObjects)
@@ -129,14 +135,14 @@ class Body:
     def _reach_row(self, joint: int, end: float, steps: Floats) -> Floats:
         """Return float64[joints], how far a point ``end`` metres from a joint can be from every joint before it.
 
-        The sum of the links between them bounds it for all poses. Sliding joints carry what they slide on; their own
-        entry is the 2 that :class:`~finevla_runtime.safety.sweep.Sweep` counts for a displacement in a straight line.
+        The sum of the links between them bounds it for all poses. A sliding joint moves a point by just its own
+        displacement; its entry is 2 because :func:`~finevla_runtime.safety.sweep.bows` meets every pair of a turn and
+        a displacement twice.
         """
         row = np.zeros(len(self._parents))
         while joint:
-            sliding = self._scales[joint] != 1.0
-            row[joint] = 2.0 if sliding else end
-            end += float(steps[joint]) + (float(self._scales[joint]) if sliding else 0.0)
+            row[joint] = 2.0 if self._slides[joint] else end
+            end += float(steps[joint]) + (float(self._scales[joint]) if self._slides[joint] else 0.0)
             joint = self._parents[joint]
         return row
 
