@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from finevla_runtime.motion.setpoint import JointArray
 Floats = npt.NDArray[np.float64]
 ARMS = ("left", "right")
 FINGERS = ("finger_a", "finger_b")
+WANTED = "wanted boxes, cylinders and spheres alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ class Body:
 
     Attributes:
         shapes: every solid shape.
+        columns: int[joints], the column of the project's layout that each joint of the description follows.
         reach: float64[shapes, joints], the furthest that a point of the shape can be from each joint that moves it.
         moves: bool[shapes, joints], which joints move the shape.
         tool_reach: float64[2, joints], the same for the tool points.
@@ -94,9 +97,14 @@ class Body:
             solids = pinocchio.buildGeomFromUrdfString(model, text, pinocchio.GeometryType.COLLISION)
         except (OSError, ValueError, RuntimeError) as error:
             raise SetupError("FV-SAF-032", f"cannot read the robot description {urdf}: {error}") from error
+        # The reader leaves out a shape that it does not understand, and nobody would see that link again.
+        described = len(ElementTree.fromstring(text).findall("link/collision"))  # noqa: S314  # The operator's own file.
+        if len(solids.geometryObjects) != described:
+            read = len(solids.geometryObjects)
+            raise SetupError("FV-SAF-034", f"{urdf}: {read} of {described} collision shapes could be read; {WANTED}.")
         names = list(model.names)
         self._parents = [int(parent) for parent in model.parents]
-        self._columns, self._scales = _columns(names, finger_travel, urdf)
+        self.columns, self._scales = _columns(names, finger_travel, urdf)
         self._basis = _motions(model)
         self._slides = self._basis[:, 3].any(axis=1)
         self._levels = _levels(self._parents)
@@ -113,7 +121,7 @@ class Body:
 
     def joint_values(self, rows: JointArray) -> Floats:
         """Return float64[n, joints] of the description (rad, metres) for float64[n, 14] rows."""
-        return np.asarray(rows[:, self._columns] * self._scales)
+        return np.asarray(rows[:, self.columns] * self._scales)
 
     def joint_frames(self, rows: JointArray) -> Floats:
         """Return float64[joints, n, 4, 4], the frame of every joint in the world for float64[n, 14] rows."""
@@ -207,7 +215,7 @@ def _shape(item: Any, model: Any, urdf: Path) -> Shape:
         radius = float(solid.radius)
     else:
         kind = type(solid).__name__
-        raise SetupError("FV-SAF-034", f"{urdf}: {item.name} is a {kind}; wanted a box, cylinder or sphere.")
+        raise SetupError("FV-SAF-034", f"{urdf}: {item.name} is a {kind}; {WANTED}.")
     link = str(model.frames[item.parentFrame].name)
     placement = np.array(item.placement.homogeneous)
     return Shape(link, int(item.parentJoint), placement, half, radius, half_length, solid)

@@ -62,14 +62,18 @@ class Contacts:
             path.centres[ones, rows], path.halves[ones, rows], path.centres[others, rows], path.halves[others, rows]
         )
         close = np.flatnonzero(gaps - self._thick[pairs] < need[pairs, rows])
+        first: Finding | None = None
+        worst = 0.0
         for index in close[np.argsort(rows[close], kind="stable")]:
             pair, row = self.pairs[pairs[index]], int(rows[index])
+            if first is not None and row > first.row:
+                break
             one, other = self._shapes[pair.one], self._shapes[pair.other]
             gap = distance(one.solid, path.frames[pair.one, row], other.solid, path.frames[pair.other, row])
             wanted = float(need[pairs[index], row])
-            if gap < wanted:
-                return _too_near(pair.code, one.link, other.link, gap, pair.wanted, wanted, row)
-        return None
+            if gap - wanted < worst:
+                first, worst = _too_near(pair.code, one.link, other.link, gap, pair.wanted, wanted, row), gap - wanted
+        return first
 
 
 class Boxes:
@@ -114,7 +118,7 @@ def distance(one: Any, one_frame: Floats, other: Any, other_frame: Floats) -> fl
 
 
 def _too_near(code: str, one: str, other: str, gap: float, wanted: float, need: float, row: int) -> Finding:
-    text = f"{one} would be {millimetres(gap)} from {other}, at least {millimetres(wanted)}"
+    text = f"{one} comes within {millimetres(gap)} of {other}, wanted at least {millimetres(wanted)}"
     if gap >= wanted:
         text += f" and {millimetres(need - wanted)} for the way on"
     return Finding(row, code, text, gap < wanted)

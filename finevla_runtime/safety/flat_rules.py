@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from finevla_runtime.safety.body import ARMS, FINGERS
+from finevla_runtime.safety.body import ARMS, FINGERS, Floats
 from finevla_runtime.safety.placed_path import Finding, PlacedPath, Placer, millimetres
 from finevla_runtime.safety.space_config import SpaceConfig
 
@@ -27,7 +27,7 @@ class Workspace:
         arm, axis = divmod(int(np.argmax(wrong[:, row])), 3)
         place = ", ".join(f"{value:.3f}" for value in path.tools[arm, row])
         low, high = float(self._lower[arm, 0, axis]), float(self._upper[arm, 0, axis])
-        text = f"{ARMS[arm]}_tcp would be at ({place}) m, wanted {'xyz'[axis]} in {low:g}..{high:g} m"
+        text = f"{ARMS[arm]}_tcp comes to ({place}) m, wanted {'xyz'[axis]} in {low:g}..{high:g} m"
         return Finding(row, "FV-SAF-101", text, bool(outside[arm, row, axis] > 0.0))
 
 
@@ -57,12 +57,12 @@ class Table:
         row = int(np.argmax(wrong.any(axis=0)))
         part = int(np.argmax(np.where(wrong[:, row], self._wanted[:, 0] - heights[:, row], -np.inf)))
         height, wanted = float(heights[part, row]), float(self._wanted[part, 0])
-        text = f"{self._links[part]} would be {millimetres(height)} above the table, at least {millimetres(wanted)}"
+        text = f"{self._links[part]} comes to {millimetres(height)} above the table, wanted at least {millimetres(wanted)}"
         if height >= wanted:
             text += f" and {millimetres(float(path.sweep.bow[self._moving[part], row]))} for the way on"
         return Finding(row, "FV-SAF-103", text, height < wanted)
 
-    def heights(self, path: PlacedPath) -> np.ndarray:
+    def heights(self, path: PlacedPath) -> Floats:
         """Return float64[moving shapes, n], heights of the lowest points above the table, metres."""
         frames = path.frames[self._moving]
         upright = np.abs(frames[:, :, 2, :3])

@@ -37,8 +37,8 @@ class BodySpace:
             SetupError: FV-SAF-032 to 034 for the URDF, FV-SAF-035 when a pair names an unknown part.
         """
         self.config = config
-        self._placer = Placer(Body(config.urdf, config.finger_travel))
-        placer = self._placer
+        self.body = Body(config.urdf, config.finger_travel)
+        self._placer = placer = Placer(self.body)
         self._rules = (Workspace(config), Boxes(placer, config), Table(placer, config), Contacts(placer, config))
 
     def breach(self, path: JointArray) -> Reason | None:
