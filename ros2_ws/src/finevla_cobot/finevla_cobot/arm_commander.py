@@ -150,7 +150,7 @@ class ArmCommander(LifecycleNode):
         if settings.space != NO_SPACE:
             from finevla_runtime.safety.space import load_space
 
-            space = load_space(settings.space)
+            space = load_space(HW_CONFIGS / "spaces" / f"{settings.space}.yaml")
         profile = find_topic_profile(settings.topic_profile)
         self._controller = Controller(
             safety,
