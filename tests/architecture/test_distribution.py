@@ -16,6 +16,10 @@ PINNED = re.compile(r"^[A-Za-z0-9._-]+==[^=\s+]+$")
 REGISTERED = {verb.name: verb for verb in installed_verbs()}
 
 
+def pins(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+
+
 def test_the_package_and_the_distribution_say_the_same_version() -> None:
     assert finevla_runtime.__version__ == metadata.version("finevla-runtime")
 
@@ -25,9 +29,25 @@ def test_the_changelog_names_the_current_version() -> None:
 
 
 def test_every_constraint_is_one_exact_pin_without_a_local_build_tag() -> None:
-    for name in ("constraints.txt", "constraints-core310.txt"):
-        lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
-        assert [line for line in lines if not PINNED.match(line)] == []
+    for name in ("constraints.txt", "constraints-core310.txt", "constraints-ros.txt"):
+        assert [line for line in pins(name) if not PINNED.match(line)] == []
+
+
+def test_the_graph_is_tested_with_the_versions_of_everything_else() -> None:
+    main, ros = (
+        dict(line.lower().split("==") for line in pins(name)) for name in ("constraints.txt", "constraints-ros.txt")
+    )
+    assert {name: ros[name] for name in ros.keys() & main.keys()} == {
+        name: main[name] for name in ros.keys() & main.keys()
+    }
+    assert {"numpy", "sapien", "grpcio"} <= ros.keys() & main.keys()
+
+
+def test_packages_of_the_workspace_have_the_version_of_the_runtime() -> None:
+    for package in ("finevla_interfaces", "finevla_cobot"):
+        manifest = (ROOT / "ros2_ws/src" / package / "package.xml").read_text()
+        assert f"<version>{finevla_runtime.__version__}</version>" in manifest
+    assert f'version="{finevla_runtime.__version__}"' in (ROOT / "ros2_ws/src/finevla_cobot/setup.py").read_text()
 
 
 @pytest.mark.parametrize("verb", REGISTERED.values(), ids=REGISTERED.keys())
