@@ -1,0 +1,1 @@
+"""One robot body around motion and guard: its topics, units, status and limits."""
