@@ -123,6 +123,10 @@ class FaultyBody:
             joints[0] = np.nan
         return joints
 
+    def true_position(self) -> JointArray:
+        """Return where the joints truly are, float64[14], whatever the feedback says."""
+        return self._body.measured()
+
     def images(self) -> Mapping[str, ByteArray]:
         """Return what the cameras deliver; a silent camera is missing."""
         silent = self._cameras.get(Fault.SILENT_CAMERA, set())
