@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from finevla_runtime.recording.unfinished_bag import close_unfinished
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection, Qos
+    from rosbags.rosbag2 import Writer
 
 FreeBytes = Callable[[Path], int]
 
@@ -58,38 +59,32 @@ class BagWriter:
     def __init__(
         self,
         folder: Path,
-        topics: Iterable[BagTopic],
         *,
         least_free_bytes: int,
         find_definition: FindDefinition = no_definition,
         free_bytes: FreeBytes = free_bytes_on_disk,
     ) -> None:
-        """Make the folder and name the topics in it.
+        """Make the folder.
 
         Args:
             folder: folder of the bag; it must not exist.
-            topics: the topics that will be written.
             least_free_bytes: the disk keeps this much; recording stops before.
             find_definition: text of the ``.msg`` file of a type that is not one of ROS 2's own.
             free_bytes: asks for the free bytes where a folder lies.
 
         Raises:
-            SetupError: FV-REC-030 (the folder exists or cannot be made), FV-REC-031 (too little room on the disk),
-                FV-REC-033 (no definition of a type), FV-REC-034 (a topic given twice).
+            SetupError: FV-REC-030 (the folder exists or cannot be made), FV-REC-031 (too little room on the disk).
         """
         from rosbags.rosbag2 import StoragePlugin, Writer
 
         self.folder, self.least_free_bytes = folder, least_free_bytes
+        self.messages = 0
         self._free_bytes, self._unchecked = free_bytes, 0
+        self._types = MessageTypes(find_definition)
+        self._connections: dict[str, Connection] = {}
         free = free_bytes(folder)
         if free < least_free_bytes:
             raise SetupError("FV-REC-031", f"{folder}: {self._shortage(free)} before recording; make room.")
-        wanted, types = tuple(topics), MessageTypes(find_definition)
-        for topic in wanted:
-            types.learn(topic.type_name)
-        names = [topic.name for topic in wanted]
-        if len(set(names)) < len(names):
-            raise SetupError("FV-REC-034", f"{folder}: a topic is given twice in {', '.join(sorted(names))}.")
         if folder.exists():
             raise SetupError("FV-REC-030", f"{folder} exists already; choose another name or remove it.")
         self._writer: Writer | None = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -97,22 +92,26 @@ class BagWriter:
             self._writer.open()
         except OSError as error:
             raise SetupError("FV-REC-030", f"cannot make {folder}: {error}.") from error
-        self._connections: dict[str, Connection] = {
-            topic.name: self._writer.add_connection(
-                topic.name, topic.type_name, typestore=types.store, offered_qos_profiles=[rosbag_qos(topic.qos)]
-            )
-            for topic in wanted
-        }
 
     @property
     def is_open(self) -> bool:
         """Say whether messages can still be written."""
         return self._writer is not None
 
-    @property
-    def messages(self) -> int:
-        """Number of messages in the bag."""
-        return 0 if self._writer is None else sum(self._writer.counts.values())
+    def add_topic(self, topic: BagTopic) -> None:
+        """Name a topic; its messages can be written from here on.
+
+        Raises:
+            SetupError: FV-REC-033 (no definition of the type), FV-REC-034 (the topic is there already), FV-REC-035
+                (the bag is closed).
+        """
+        writer = self._open_writer()
+        if topic.name in self._connections:
+            raise SetupError("FV-REC-034", f"{self.folder} has the topic {topic.name} already.")
+        self._types.learn(topic.type_name)
+        self._connections[topic.name] = writer.add_connection(
+            topic.name, topic.type_name, typestore=self._types.store, offered_qos_profiles=[rosbag_qos(topic.qos)]
+        )
 
     def write(self, topic: str, stamp_ns: int, message: bytes) -> None:
         """Add one message.
@@ -126,8 +125,7 @@ class BagWriter:
             SetupError: FV-REC-034 when the topic is none of the bag's, FV-REC-035 when the bag is closed.
             BodyError: FV-REC-032 when the disk is about to be full, or refuses; the bag is closed then.
         """
-        if self._writer is None:
-            raise SetupError("FV-REC-035", f"{self.folder} is closed; start another recording.")
+        writer = self._open_writer()
         connection = self._connections.get(topic)
         if connection is None:
             raise unknown_name("FV-REC-034", "topic", topic, self._connections, str(self.folder))
@@ -135,9 +133,10 @@ class BagWriter:
         if self._unchecked >= BYTES_BETWEEN_CHECKS:
             self.check_room()
         try:
-            self._writer.write(connection, stamp_ns, message)
+            writer.write(connection, stamp_ns, message)
         except OSError as error:
             raise self._broken_off(error) from error
+        self.messages += 1
 
     def check_room(self) -> None:
         """Ask the disk for its free bytes; done by ``write`` now and then, and to be done when nothing comes.
@@ -157,9 +156,11 @@ class BagWriter:
         Raises:
             BodyError: FV-REC-032 when the disk refuses; the bag is closed then.
         """
-        if self._writer is None:
+        from rosbags.rosbag2.storage_mcap import McapWriter
+
+        storage = self._writer.storage if self._writer else None
+        if not isinstance(storage, McapWriter) or not storage.chunk.bio.tell():
             return
-        storage = self._writer.storage
         try:
             storage.close_chunk()
             storage.bio.flush()
@@ -179,6 +180,11 @@ class BagWriter:
         except OSError as error:
             raise self._broken_off(error) from error
         self._writer = None
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise SetupError("FV-REC-035", f"{self.folder} is closed; start another recording.")
+        return self._writer
 
     def _broken_off(self, error: OSError) -> BodyError:
         """Give up the writer, keep what is whole in the file, and return what to raise."""
