@@ -13,7 +13,7 @@ import numpy as np
 
 from finevla_runtime.motion.setpoint import JointArray
 from finevla_runtime.robot.driver_units import from_driver
-from finevla_runtime.robot.topic_profile import BY_NAME, ArmTopics, Feedback, TopicProfile
+from finevla_runtime.robot.topic_profile import BY_NAME, ArmTopics, Command, Feedback, TopicProfile
 
 
 class SimulatedDriver:
@@ -58,5 +58,8 @@ class SimulatedDriver:
 
 
 def _heard(arm: ArmTopics) -> ArmTopics:
-    """Return an arm whose feedback is what the real one's command is."""
-    return replace(arm, feedback=Feedback(arm.command.topic, BY_NAME, arm.command.joints))
+    """Return the arm with both directions exchanged: what it is told is what is heard here."""
+    told, said = arm.command, arm.feedback
+    return replace(
+        arm, feedback=Feedback(told.topic, BY_NAME, told.joints), command=Command(said.topic, said.joints)
+    )

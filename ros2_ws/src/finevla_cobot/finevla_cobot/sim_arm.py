@@ -7,7 +7,6 @@ from array import array
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
@@ -104,9 +103,9 @@ class SimArm(Node):
         self._body.reset(settings.scene)
         self._body.inject(settings.fault)
         self._driver = SimulatedDriver(self._profile)
-        self._target = np.array([joint.home for joint in embodiment.joints])
-        self._clock = clock or SteadyClock()
-        self._last_ns = self._clock.now_ns()
+        self._target = self._body.true_position()
+        self._steady = clock or SteadyClock()
+        self._last_ns = self._steady.now_ns()
         self._dropped_s, self._refused = 0.0, 0
         self._stamps: dict[str, Time] = {}
         self._open_topics(embodiment)
@@ -173,7 +172,7 @@ class SimArm(Node):
             self.get_logger().error(str(error), throttle_duration_sec=COMPLAIN_S)
 
     def _tick(self) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         passed_s, self._last_ns = (now_ns - self._last_ns) / 1e9, now_ns
         self._dropped_s += max(0.0, passed_s - CATCH_UP_S)
         self._body.advance(self._target, min(passed_s, CATCH_UP_S))
@@ -221,7 +220,7 @@ class SimArm(Node):
             return response
         # The arms stand at home now, and nobody has told them anything yet.
         self._target = self._body.true_position()
-        self._last_ns = self._clock.now_ns()
+        self._last_ns = self._steady.now_ns()
         response.ok = True
         return response
 
