@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from importlib import metadata
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 import finevla_runtime
 from finevla_runtime.cli.verbs import Verb, installed_verbs
+from finevla_runtime.robot.simulated_body import RegisteredBody, registered_bodies
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = re.compile(r"^[A-Za-z0-9._-]+==[^=\s+]+$")
 REGISTERED = {verb.name: verb for verb in installed_verbs()}
+BODIES = {body.name: body for body in registered_bodies()}
 
 
 def pins(name: str) -> list[str]:
@@ -54,3 +57,13 @@ def test_packages_of_the_workspace_have_the_version_of_the_runtime() -> None:
 def test_every_registered_verb_loads_and_has_a_help_line(verb: Verb) -> None:
     assert callable(verb.load())
     assert verb.summary().endswith(".")
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_every_registered_simulated_body_can_be_loaded(body: RegisteredBody) -> None:
+    module, _, factory = body.entry.partition(":")
+    assert callable(getattr(importlib.import_module(module), factory))
+
+
+def test_the_bodies_of_the_project_are_registered() -> None:
+    assert {"kinematic", "tabletop"} <= set(BODIES)
