@@ -142,7 +142,7 @@ def test_a_thin_post_between_two_rows_is_not_stepped_over() -> None:
 
 
 def test_a_reason_that_is_only_about_the_way_says_how_much_room_the_way_needs() -> None:
-    edge = max((inward for inward in np.linspace(0.0, 1.2, 600) if SPACE.breach(toward(inward)[None]) is None))
+    edge = max(inward for inward in np.linspace(0.0, 1.2, 600) if SPACE.breach(toward(inward)[None]) is None)
     reason = SPACE.breach(np.stack([toward(edge), toward(edge - 0.2)]))
     assert reason is not None
     assert "wanted at least 30.0 mm and " in reason.text
