@@ -1,7 +1,7 @@
 """Where the links of a body are: joints and solid shapes read from a URDF, placed for many poses at once.
 
-Pinocchio reads the file; the placing is our own arithmetic over all poses together, since fetching placements one by
-one from the library costs more time than the whole of it (a test holds both together).
+Pinocchio reads the file; the placing is our own arithmetic over all poses together, since placing them one by one and
+fetching every placement from the library takes twice the time (a test holds both together).
 """
 
 from __future__ import annotations
