@@ -1,7 +1,7 @@
 """Where the links of a body are: joints and solid shapes read from a URDF, placed for many poses at once.
 
-Pinocchio reads the file; the placing is our own arithmetic over all poses together, since fetching placements one by one
-from its library costs more time than the whole of it (a test holds both together).
+Pinocchio reads the file; the placing is our own arithmetic over all poses together, since placing them one by one and
+fetching every placement from the library takes twice the time (a test holds both together).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Body:
         self._parents = [int(parent) for parent in model.parents]
         self.columns, self._scales = _columns(names, finger_travel, urdf)
         self._basis = _motions(model)
-        self._slides = self._basis[:, 3].any(axis=1)
+        self._slides: npt.NDArray[np.bool_] = np.any(self._basis[:, 3] != 0.0, axis=1)
         self._levels = _levels(self._parents)
         self._tools = [_tool(model, f"{arm}_tcp", urdf) for arm in ARMS]
         self.shapes = tuple(_shape(item, model, urdf) for item in solids.geometryObjects)

@@ -57,9 +57,8 @@ class Table:
         row = int(np.argmax(wrong.any(axis=0)))
         part = int(np.argmax(np.where(wrong[:, row], self._wanted[:, 0] - heights[:, row], -np.inf)))
         height, wanted = float(heights[part, row]), float(self._wanted[part, 0])
-        text = (
-            f"{self._links[part]} comes to {millimetres(height)} above the table, wanted at least {millimetres(wanted)}"
-        )
+        text = f"{self._links[part]} comes to {millimetres(height)} above the table, "
+        text += f"wanted at least {millimetres(wanted)}"
         if height >= wanted:
             text += f" and {millimetres(float(path.sweep.bow[self._moving[part], row]))} for the way on"
         return Finding(row, "FV-SAF-103", text, height < wanted)

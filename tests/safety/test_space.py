@@ -86,7 +86,9 @@ def test_one_pose_is_refused_exactly_when_some_body_is_nearer_than_wanted(
 
 def test_both_homes_are_free() -> None:
     assert SPACE.breach(HOME[None]) is None
-    assert SPACES["cobot_magic"].breach(np.zeros((1, 14))) is None
+    for opening in (0.0, 1.0):
+        folded = np.tile([0.0] * 6 + [opening], 2)
+        assert SPACES["cobot_magic"].breach(folded[None]) is None
 
 
 def test_arms_that_go_to_the_same_point_are_refused_before_they_touch() -> None:
