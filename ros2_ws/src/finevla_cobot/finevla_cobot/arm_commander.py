@@ -63,7 +63,7 @@ class ArmCommander(LifecycleNode):
     def __init__(self) -> None:
         """Take the parameters; files are read when it is configured."""
         super().__init__("arm_commander", automatically_declare_parameters_from_overrides=True)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._controller: Controller | None = None
         self._ports: tuple[ArmPort, ...] = ()
         self._active = False
@@ -97,7 +97,7 @@ class ArmCommander(LifecycleNode):
         assert self._controller is not None  # noqa: S101  # Only a configured node is activated.
         problem = next((problem for port in self._ports if (problem := port.not_ready())), None)
         if problem is None:
-            refused = self._controller.start(self._clock.now_ns())
+            refused = self._controller.start(self._steady.now_ns())
             problem = str(refused) if refused is not None else None
         if problem is not None:
             return self._refuse(problem)
@@ -183,7 +183,7 @@ class ArmCommander(LifecycleNode):
     def _tick(self) -> None:
         if not self._active or self._controller is None:
             return
-        command = self._controller.tick(self._clock.now_ns())
+        command = self._controller.tick(self._steady.now_ns())
         if command is not None:
             self._send(command)
 
@@ -201,12 +201,12 @@ class ArmCommander(LifecycleNode):
         if controller is None:
             return
         controller.stop(reason)
-        begin_ns = self._clock.now_ns()
-        while self._clock.now_ns() - begin_ns < LONGEST_STOP_S * 1e9:
+        begin_ns = self._steady.now_ns()
+        while self._steady.now_ns() - begin_ns < LONGEST_STOP_S * 1e9:
             self._tick()
             if controller.guard.command is None or controller.guard.command.is_at_rest:
                 return
-            self._clock.sleep_s(controller.lateness.tick_s)
+            self._steady.sleep_s(controller.lateness.tick_s)
 
     def _on_episode(self, message: Episode) -> None:
         self._episode = message
@@ -220,7 +220,7 @@ class ArmCommander(LifecycleNode):
             self._controller.end()
             return
         ticket = Ticket(self._episode.episode_id, self._episode.epoch)
-        refused = self._controller.begin(ticket, self._clock.now_ns())
+        refused = self._controller.begin(ticket, self._steady.now_ns())
         if refused is not None:
             self.get_logger().warning(f"episode {ticket.episode_id} does not begin: {refused}")
 
@@ -233,7 +233,7 @@ class ArmCommander(LifecycleNode):
             self._controller.executor.queue.refused[error.code] += 1
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
-        refused = self._controller.offer(ticket, chunk, self._clock.now_ns())
+        refused = self._controller.offer(ticket, chunk, self._steady.now_ns())
         if refused is not None:
             self.get_logger().warning(f"{refused.code}: {refused.text}", throttle_duration_sec=1.0)
 
@@ -244,7 +244,7 @@ class ArmCommander(LifecycleNode):
     def _on_heartbeat(self, message: Empty) -> None:
         del message
         if self._controller is not None:
-            self._controller.operator_is_there(self._clock.now_ns())
+            self._controller.operator_is_there(self._steady.now_ns())
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -258,7 +258,7 @@ class ArmCommander(LifecycleNode):
         if self._controller is None or not self._active:
             response.message = "FV-SAF-011: the arm commander is not active; activate it."
             return response
-        refused = self._controller.start(self._clock.now_ns())
+        refused = self._controller.start(self._steady.now_ns())
         response.success = refused is None
         response.message = "holding where the arms stand" if refused is None else str(refused)
         return response
@@ -275,7 +275,7 @@ class ArmCommander(LifecycleNode):
     def _publish_status(self) -> None:
         message = ControllerStatus(state=UNSTARTED, reasons=[self._problem] if self._problem else [])
         if self._controller is not None and self._active:
-            message = status_message(self._controller.state(), self._episode, self._clock.now_ns(), self._controller)
+            message = status_message(self._controller.state(), self._episode, self._steady.now_ns(), self._controller)
         message.stamp = self.get_clock().now().to_msg()
         self._status_publisher.publish(message)
 

@@ -57,7 +57,7 @@ class ArmPort:
         self._controller, self._node = controller, node
         self._index = ARMS.index(arm)
         self._topics = profile.arm(arm)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._feedback_fault = self._status_fault = ""
         self._limits: FirmwareLimits | None = None
         self._status_heard = False
@@ -112,7 +112,7 @@ class ArmPort:
                     f"nobody publishes the firmware limits of the {self._arm} arm on {topic}; start the driver first, "
                     "or take the line out of the topic profile.",
                 )
-            self._clock.sleep_s(POLL_S)
+            self._steady.sleep_s(POLL_S)
             waited_s += POLL_S
         return self._node.create_subscription(Float64MultiArray, topic, self._on_limits, fitting(publishers, 1))
 
@@ -123,7 +123,7 @@ class ArmPort:
             self._feedback_fault = str(error)
         else:
             self._feedback_fault = ""
-            self._controller.feedback(self._index, row, self._clock.now_ns())
+            self._controller.feedback(self._index, row, self._steady.now_ns())
         self._report()
 
     def _on_status(self, message: object) -> None:
