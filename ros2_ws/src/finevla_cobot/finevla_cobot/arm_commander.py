@@ -13,6 +13,7 @@ from std_srvs.srv import Trigger
 from finevla_cobot.arm_ports import ArmPort
 from finevla_cobot.conversions import ExecutionSettings, chunk_of
 from finevla_cobot.diagnostics import Diagnostics, Level
+from finevla_cobot.first_messages import hear
 from finevla_cobot.parameters import read_parameters
 from finevla_cobot.qos import EVENT, STATE
 from finevla_cobot.spin import STEADY, run
@@ -32,6 +33,8 @@ STATUS_HZ = 20.0
 UPKEEP_S = 1.0
 # A stop from full speed takes half a second; this is how long an orderly end may wait for it.
 LONGEST_STOP_S = 3.0
+# Drivers that run speak within this time, discovery included.
+FIRST_MESSAGES_S = 5.0
 NO_SPACE = "none"
 UNSTARTED = "unstarted"
 
@@ -95,7 +98,9 @@ class ArmCommander(LifecycleNode):
         """Begin to command from where the arms stand."""
         del state
         assert self._controller is not None  # noqa: S101  # Only a configured node is activated.
-        problem = next((problem for port in self._ports if (problem := port.not_ready())), None)
+        sources = [source for port in self._ports for source in port.sources]
+        hear(self, sources, lambda: self._missing() is None, FIRST_MESSAGES_S)
+        problem = self._missing()
         if problem is None:
             refused = self._controller.start(self._steady.now_ns())
             problem = str(refused) if refused is not None else None
@@ -135,7 +140,11 @@ class ArmCommander(LifecycleNode):
             return True
         self._controller.stop(Reason("FV-SAF-023", "the arm commander got a signal to end."))
         command = self._controller.guard.command
-        return command is None or command.is_at_rest
+        if command is not None and not command.is_at_rest:
+            return False
+        self._forget()
+        gc.unfreeze()
+        return True
 
     def _configure(self) -> None:
         settings = read_parameters(self, CommanderSettings)
@@ -151,6 +160,11 @@ class ArmCommander(LifecycleNode):
             from finevla_runtime.safety.space import load_space
 
             space = load_space(HW_CONFIGS / "spaces" / f"{settings.space}.yaml")
+            if not space.config.measured:
+                self.get_logger().warning(
+                    f"space {settings.space} is assumed, not measured: measure where the arms and the table are, and "
+                    "say `measured: true` in the file."
+                )
         profile = find_topic_profile(settings.topic_profile)
         self._controller = Controller(
             safety,
@@ -172,6 +186,9 @@ class ArmCommander(LifecycleNode):
         if self._controller is not None:
             self.destroy_timer(self._tick_timer)
         self._controller, self._ports = None, ()
+
+    def _missing(self) -> str | None:
+        return next((problem for port in self._ports if (problem := port.not_ready())), None)
 
     def _refuse(self, problem: str) -> TransitionCallbackReturn:
         self._problem = problem
@@ -327,6 +344,7 @@ def diagnostic_values(state: ControllerState) -> dict[str, object]:
         "chunks_accepted": state.accepted,
         "rows_late": state.rows_late,
         **{f"refused_{code}": count for code, count in sorted(state.refused.items())},
+        **{f"limited_{code}": count for code, count in sorted(state.limited.items())},
         "ticks": state.lateness.ticks,
         "ticks_missed": state.lateness.missed,
         "lateness_p50_ms": f"{1e3 * state.lateness.quantile_s(0.5):.2f}",

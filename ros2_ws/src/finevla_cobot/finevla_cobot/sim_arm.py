@@ -130,7 +130,9 @@ class SimArm(Node):
         for arm in ARMS:
             topics = profile.arm(arm)
             self._feedback[arm] = self.create_publisher(JointState, topics.feedback.topic, EVENT)
-            kind, heard = (JointState, self._told) if profile.output != JOINT_TRAJECTORY else (JointTrajectory, self._led)
+            kind, heard = (
+                (JointState, self._told) if profile.output != JOINT_TRAJECTORY else (JointTrajectory, self._led)
+            )
             self.create_subscription(kind, topics.command.topic, partial(heard, arm), EVENT)
             if topics.status is not None:
                 self._open_status(topics.status)
