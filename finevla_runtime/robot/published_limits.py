@@ -78,7 +78,8 @@ def intersect(tables: Sequence[LimitTable]) -> LimitTable:
         lower, upper = max(row.lower for row in rows), min(row.upper for row in rows)
         if lower >= upper:
             raise SetupError(
-                "FV-ROB-001", f"{name} leave {joint} nothing: {lower:g} to {upper:g} rad. One of them is for another arm."
+                "FV-ROB-001",
+                f"{name} leave {joint} nothing: {lower:g} to {upper:g} rad. One of them is for another arm.",
             )
         speeds = [row.velocity_s for row in rows if row.velocity_s is not None]
         ranges.append(JointRange(lower, upper, min(speeds) if speeds else None))

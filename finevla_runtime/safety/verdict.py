@@ -22,7 +22,7 @@ class Reason:
     """Why a command is not the one that was wanted.
 
     Attributes:
-        code: stable code, ``FV-SAF-<NNN>``.
+        code: stable code, for example ``FV-SAF-003``.
         text: what, where, got and wanted.
     """
 
