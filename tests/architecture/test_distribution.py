@@ -19,6 +19,14 @@ REGISTERED = {verb.name: verb for verb in installed_verbs()}
 BODIES = {body.name: body for body in registered_bodies()}
 
 
+def pins(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+
+
+def versions(name: str) -> dict[str, str]:
+    return dict(line.lower().split("==") for line in pins(name))
+
+
 def test_the_package_and_the_distribution_say_the_same_version() -> None:
     assert finevla_runtime.__version__ == metadata.version("finevla-runtime")
 
@@ -28,9 +36,22 @@ def test_the_changelog_names_the_current_version() -> None:
 
 
 def test_every_constraint_is_one_exact_pin_without_a_local_build_tag() -> None:
-    for name in ("constraints.txt", "constraints-core310.txt"):
-        lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
-        assert [line for line in lines if not PINNED.match(line)] == []
+    for name in ("constraints.txt", "constraints-core310.txt", "constraints-ros.txt"):
+        assert [line for line in pins(name) if not PINNED.match(line)] == []
+
+
+def test_the_graph_is_tested_with_the_versions_of_everything_else() -> None:
+    main, ros = versions("constraints.txt"), versions("constraints-ros.txt")
+    shared = ros.keys() & main.keys()
+    assert {name: ros[name] for name in shared} == {name: main[name] for name in shared}
+    assert shared >= {"numpy", "sapien", "grpcio"}
+
+
+def test_packages_of_the_workspace_have_the_version_of_the_runtime() -> None:
+    for package in ("finevla_interfaces", "finevla_cobot"):
+        manifest = (ROOT / "ros2_ws/src" / package / "package.xml").read_text()
+        assert f"<version>{finevla_runtime.__version__}</version>" in manifest
+    assert f'version="{finevla_runtime.__version__}"' in (ROOT / "ros2_ws/src/finevla_cobot/setup.py").read_text()
 
 
 @pytest.mark.parametrize("verb", REGISTERED.values(), ids=REGISTERED.keys())
