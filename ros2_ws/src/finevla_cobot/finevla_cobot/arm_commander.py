@@ -14,6 +14,7 @@ from finevla_cobot.arm_ports import ArmPort
 from finevla_cobot.conversions import ExecutionSettings, chunk_of
 from finevla_cobot.diagnostics import Diagnostics, Level
 from finevla_cobot.first_messages import hear
+from finevla_cobot.joint_states import JointStates
 from finevla_cobot.parameters import read_parameters
 from finevla_cobot.qos import EVENT, STATE
 from finevla_cobot.spin import STEADY, run
@@ -73,6 +74,7 @@ class ArmCommander(LifecycleNode):
         self._episode = Episode()
         self._phase: Phase | None = None
         self._problem = ""
+        self._joint_states: JointStates | None = None
         self._status_publisher = self.create_publisher(ControllerStatus, "finevla/status", EVENT)
         self._diagnostics = Diagnostics(self)
         self.create_subscription(Episode, "finevla/episode", self._on_episode, STATE)
@@ -160,6 +162,7 @@ class ArmCommander(LifecycleNode):
             from finevla_runtime.safety.space import load_space
 
             space = load_space(HW_CONFIGS / "spaces" / f"{settings.space}.yaml")
+            self._joint_states = JointStates(self, space.config.finger_travel)
             if not space.config.measured:
                 self.get_logger().warning(
                     f"space {settings.space} is assumed, not measured: measure where the arms and the table are, and "
@@ -292,7 +295,10 @@ class ArmCommander(LifecycleNode):
     def _publish_status(self) -> None:
         message = ControllerStatus(state=UNSTARTED, reasons=[self._problem] if self._problem else [])
         if self._controller is not None and self._active:
-            message = status_message(self._controller.state(), self._episode, self._steady.now_ns(), self._controller)
+            state = self._controller.state()
+            message = status_message(state, self._episode, self._steady.now_ns(), self._controller.step_s)
+            if self._joint_states is not None:
+                self._joint_states.publish(state.measured)
         message.stamp = self.get_clock().now().to_msg()
         self._status_publisher.publish(message)
 
@@ -307,10 +313,9 @@ class ArmCommander(LifecycleNode):
         self._diagnostics.publish(level, text, diagnostic_values(state))
 
 
-def status_message(state: ControllerState, episode: Episode, now_ns: int, controller: Controller) -> ControllerStatus:
+def status_message(state: ControllerState, episode: Episode, now_ns: int, step_s: float) -> ControllerStatus:
     """Return the message of a controller's state."""
     ticket = state.ticket
-    step_ns = round(controller.step_s * 1e9)
     since_ns = now_ns - episode.origin_ns
     return ControllerStatus(
         episode_id=ticket.episode_id if ticket is not None else "",
@@ -318,7 +323,7 @@ def status_message(state: ControllerState, episode: Episode, now_ns: int, contro
         state=state.phase.value,
         outcome=state.outcome,
         reasons=[str(reason) for reason in state.reasons],
-        control_step=max(0, since_ns // step_ns) if ticket is not None else 0,
+        control_step=max(0, int(since_ns / 1e9 / step_s)) if ticket is not None else 0,
         rows_left=state.rows_left,
         chunk_age_s=state.chunk_age_s,
         latency_s=state.latency_s,
