@@ -171,7 +171,7 @@ class PolicyLoop:
         return True
 
     def fail(self, question: Question, error: FineVLAError, now_ns: int) -> None:
-        """Take a failure: a server that is busy or away is asked again for a while, a policy's own fault ends the episode.
+        """Take a failure: a server that is away is asked again for a while, a policy's own fault ends the episode.
 
         An error that is no PolicyError means that what is served no longer fits, which asking again does not mend.
         """
