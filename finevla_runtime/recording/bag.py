@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from finevla_runtime.contracts.errors import BodyError, SetupError, unknown_name
-from finevla_runtime.recording.message_types import FindDefinition, MessageTypes, no_definition
+from finevla_runtime.recording.message_types import MessageTypes
 from finevla_runtime.recording.unfinished_bag import close_unfinished
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class BagWriter:
         folder: Path,
         *,
         least_free_bytes: int,
-        find_definition: FindDefinition = no_definition,
+        types: MessageTypes | None = None,
         free_bytes: FreeBytes = free_bytes_on_disk,
     ) -> None:
         """Make the folder.
@@ -69,7 +69,7 @@ class BagWriter:
         Args:
             folder: folder of the bag; it must not exist.
             least_free_bytes: the disk keeps this much; recording stops before.
-            find_definition: text of the ``.msg`` file of a type that is not one of ROS 2's own.
+            types: the types that can be recorded; ROS 2's own ones where nothing is given.
             free_bytes: asks for the free bytes where a folder lies.
 
         Raises:
@@ -80,7 +80,7 @@ class BagWriter:
         self.folder, self.least_free_bytes = folder, least_free_bytes
         self.messages = 0
         self._free_bytes, self._unchecked = free_bytes, 0
-        self._types = MessageTypes(find_definition)
+        self._types = types or MessageTypes()
         self._connections: dict[str, Connection] = {}
         free = free_bytes(folder)
         if free < least_free_bytes:

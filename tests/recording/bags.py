@@ -10,6 +10,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from finevla_runtime.recording.bag import BagTopic, BagWriter, TopicQos
+from finevla_runtime.recording.message_types import MessageTypes
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERFACES = ROOT / "ros2_ws/src/finevla_interfaces"
@@ -38,7 +39,7 @@ def joint_state(number: int) -> bytes:
 
 
 def writer(folder: Path, free: Callable[[Path], int] = lambda _: 10 * MEBI) -> BagWriter:
-    return BagWriter(folder, least_free_bytes=MEBI, find_definition=interface, free_bytes=free)
+    return BagWriter(folder, least_free_bytes=MEBI, types=MessageTypes(interface), free_bytes=free)
 
 
 def stamps(bag: Path) -> list[int]:

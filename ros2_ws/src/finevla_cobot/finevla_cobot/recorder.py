@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
@@ -24,6 +26,7 @@ from finevla_cobot.spin import STEADY, run
 from finevla_interfaces.srv import StartRecording
 from finevla_runtime.contracts.errors import FineVLAError, SetupError
 from finevla_runtime.recording.bag import BagTopic, BagWriter, FreeBytes, TopicQos, free_bytes_on_disk
+from finevla_runtime.recording.message_types import MessageTypes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # A quarter of a second of joint feedback, or a second and a half of pictures.
@@ -64,14 +67,26 @@ class HeardTopic:
 class Recorder(Node):
     """Node ``recorder``; services ``finevla/recorder/start`` and ``stop``, state on ``finevla/recorder/state``."""
 
-    def __init__(self, *, context: Context | None = None, free_bytes: FreeBytes = free_bytes_on_disk) -> None:
+    def __init__(
+        self,
+        *,
+        context: Context | None = None,
+        parameters: Sequence[Parameter] = (),
+        free_bytes: FreeBytes = free_bytes_on_disk,
+    ) -> None:
         """Read the parameters and listen; recording begins with the service."""
-        super().__init__("recorder", context=context, automatically_declare_parameters_from_overrides=True)
+        super().__init__(
+            "recorder",
+            context=context,
+            parameter_overrides=list(parameters),
+            automatically_declare_parameters_from_overrides=True,
+        )
         self.settings = read_parameters(self, RecorderSettings)
         self._free_bytes = free_bytes
         self._wall = Clock(clock_type=ClockType.SYSTEM_TIME)
         self._bag: BagWriter | None = None
         self._heard: dict[str, HeardTopic] = {}
+        self._types = MessageTypes(message_definition)
         self._unknown: dict[str, str] = {}
         self._wanted = tuple(self.resolve_topic_name(name) for name in self.settings.topics)
         self._diagnostics = Diagnostics(self)
@@ -120,7 +135,7 @@ class Recorder(Node):
         bag = BagWriter(
             Path(self.settings.folder, name),
             least_free_bytes=self.settings.least_free_mib * 2**20,
-            find_definition=message_definition,
+            types=self._types,
             free_bytes=self._free_bytes,
         )
         for heard in self._heard.values():
@@ -181,12 +196,14 @@ class Recorder(Node):
     def _listen(self, topic: BagTopic, wanted: QoSProfile) -> None:
         """Begin to hear a topic; one whose messages are not installed here is reported and left out."""
         try:
-            if self._bag is not None:
-                self._bag.add_topic(topic)
+            self._types.learn(topic.type_name)
             self._heard[topic.name] = HeardTopic(topic, wanted, self._subscribe(topic, wanted))
         except FineVLAError as error:
             self._unknown[topic.name] = str(error)
             self.get_logger().error(f"{topic.name} is not recorded: {error}")
+            return
+        if self._bag is not None:
+            self._bag.add_topic(topic)
 
     def _subscribe(self, topic: BagTopic, wanted: QoSProfile) -> Subscription:
         received = partial(self._received, topic.name)
