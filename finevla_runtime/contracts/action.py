@@ -92,6 +92,23 @@ class ActionChunk:
         return int(self.positions.shape[0])
 
 
+@dataclass(frozen=True, eq=False)
+class ChunkPrefix:
+    """Rows that the next chunk must continue (real-time chunking, Black et al. 2025, section 4).
+
+    Attributes:
+        chunk_id: of the chunk they come from.
+        positions: float32[n, dof], robot units, project layout; row 0 belongs to the control step of the observation.
+        delay_rows: how many of them will have been executed when the answer comes.
+        execution_rows: rows until the following request.
+    """
+
+    chunk_id: str
+    positions: FloatArray
+    delay_rows: int
+    execution_rows: int
+
+
 def to_layout(rows: FloatArray, layout: str) -> FloatArray:
     """Reorder float32[..., 14] from the project's layout to a named foreign one."""
     return np.ascontiguousarray(rows[..., list(LAYOUTS[layout])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from finevla_runtime.contracts.errors import SetupError
+from finevla_runtime.contracts.errors import SetupError, unknown_name
 
 
 class Strategy(str, Enum):
@@ -19,6 +19,14 @@ class Strategy(str, Enum):
     SYNCHRONOUS = "synchronous"
     ASYNCHRONOUS = "asynchronous"
     ENSEMBLE = "ensemble"
+
+    @staticmethod
+    def named(name: str) -> Strategy:
+        """Return the strategy of that name (SetupError FV-MOT-003 for an unknown one)."""
+        known = {strategy.value: strategy for strategy in Strategy}
+        if name not in known:
+            raise unknown_name("FV-MOT-003", "strategy", name, known)
+        return known[name]
 
 
 @dataclass(frozen=True)

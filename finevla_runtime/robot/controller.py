@@ -25,6 +25,7 @@ class ControllerState:
     Attributes:
         ticket: episode and instruction, None outside of episodes.
         phase: of the executor, ``Phase.STOPPED`` before the start.
+        outcome: of the guard's last verdict, empty before the first.
         reasons: why the body does not follow the plan.
         command, measured: float64[14].
         rows_left, chunk_id, chunk_age_s: of the present plan.
@@ -37,6 +38,7 @@ class ControllerState:
 
     ticket: Ticket | None
     phase: Phase
+    outcome: str
     reasons: tuple[Reason, ...]
     command: JointArray
     measured: JointArray
@@ -80,6 +82,7 @@ class Controller:
         self.guard = Guard(profile, space)
         self.executor = Executor(self.guard, execution, step_s)
         self.lateness = Lateness(tick_s)
+        self.step_s = step_s
         self._deadman_s = deadman_s
         self._ticket: Ticket | None = None
         self._measured = np.zeros(DOF)
@@ -161,6 +164,7 @@ class Controller:
         return ControllerState(
             ticket=self._ticket,
             phase=Phase.STOPPED if unstarted or last is None else last.phase,
+            outcome="" if last is None else last.verdict.outcome.value,
             reasons=reasons,
             command=self._measured.copy() if last is None else last.setpoint.position,
             measured=self._measured.copy(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from finevla_runtime.contracts.action import ActionChunk
-from finevla_runtime.contracts.arrays import FloatArray
+from finevla_runtime.contracts.action import ActionChunk, ChunkPrefix
 from finevla_runtime.contracts.errors import FineVLAError
 from finevla_runtime.contracts.instruction import Instruction
 from finevla_runtime.contracts.observation import Observation
@@ -60,23 +59,6 @@ class Body:
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
-    """Rows that the next chunk must continue (real-time chunking, Black et al. 2025).
-
-    Attributes:
-        chunk_id: of the chunk they come from.
-        rows: float32[n, 14], robot units; row 0 belongs to the control step of the observation.
-        delay_rows: how many of them will have been executed when the answer comes.
-        execution_rows: rows until the following question.
-    """
-
-    chunk_id: str
-    rows: FloatArray
-    delay_rows: int
-    execution_rows: int
-
-
-@dataclass(frozen=True, eq=False)
 class Question:
     """One inference to make.
 
@@ -88,7 +70,7 @@ class Question:
 
     ticket: Ticket
     observation: Observation
-    prefix: Prefix | None
+    prefix: ChunkPrefix | None
 
 
 class Health(str, Enum):
@@ -216,7 +198,7 @@ class PolicyLoop:
         horizon = max(1, min(self._execution.execution_rows, spare))
         return seen.capture_ns - last.capture_time_ns >= (horizon - _EARLY) * self._step_ns
 
-    def _prefix(self, step: int) -> Prefix | None:
+    def _prefix(self, step: int) -> ChunkPrefix | None:
         last = self._chunk
         if not self._continues or last is None:
             return None
@@ -224,9 +206,4 @@ class PolicyLoop:
         if step < last.first_control_step or not len(rows):
             return None
         delay = min(self.latency.rows(self._step_ns / 1e9), len(rows))
-        return Prefix(last.chunk_id, rows, delay, self._execution.execution_rows)
-
-
-def changed(episode: Episode, instruction: Instruction, epoch: int) -> Episode:
-    """Return the episode with another instruction."""
-    return replace(episode, ticket=Ticket(episode.ticket.episode_id, epoch), instruction=instruction)
+        return ChunkPrefix(last.chunk_id, rows, delay, self._execution.execution_rows)

@@ -21,8 +21,8 @@ from finevla_runtime.safety.profile import SafetyProfile, name_of, unit_of
 from finevla_runtime.safety.verdict import Outcome, Reason, Verdict
 
 LOG = logging.getLogger(__name__)
-# Positions along a stop that are looked at in space; the last is where everything rests.
-STOP_POINTS = 5
+# Positions along a stop that are looked at in space, from where it begins to where everything rests.
+STOP_POINTS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Situation:
 
 
 class Space(Protocol):
-    """Knows which positions touch or leave what they must not."""
+    """Knows which positions touch or leave what they must not, on a path and between its rows."""
 
     def breach(self, path: JointArray) -> Reason | None:
         """Return what is wrong with float64[n, 14] positions along a path, or None."""
@@ -160,7 +160,7 @@ class Guard:
     ) -> Verdict:
         """Return the command as a verdict, unless the stop from it would touch something: then brake now."""
         if self._space is not None:
-            path = np.vstack([command.position, self._follower.stop_path(command, STOP_POINTS)])
+            path = np.vstack([before.position, self._follower.stop_path(command, STOP_POINTS)])
             breach = self._space.breach(path)
             if breach is not None:
                 return self._hold(before, dt_s, (breach,), seen)

@@ -64,25 +64,10 @@ def trial_from_json(node: JsonNode) -> Trial:
 
 def record_to_json(record: TrialRecord) -> Json:
     """Return the JSON object of one finished trial."""
-    sheet, outcome = record.sheet, record.outcome
     return {
         "trial": trial_to_json(record.trial),
-        "sheet": {
-            "observed": dict(sheet.observed),
-            # A list keeps the rubric's order, which canonical JSON objects lose.
-            "subgoals": [[name, done] for name, done in sheet.subgoals.items()],
-            "goal_any": sheet.goal_any,
-            "violations": list(sheet.violations),
-            "note": sheet.note,
-        },
-        "outcome": {
-            "compliance": outcome.compliance.value,
-            "observed": outcome.observed,
-            "score": float(outcome.score),
-            "task_done": outcome.task_done,
-            "success": outcome.success,
-            "violations": list(outcome.violations),
-        },
+        "sheet": sheet_to_json(record.sheet),
+        "outcome": outcome_to_json(record.outcome),
         "status": record.status,
         "void_reason": record.void_reason,
         "steps": record.steps,
@@ -92,13 +77,37 @@ def record_to_json(record: TrialRecord) -> Json:
     }
 
 
+def sheet_to_json(sheet: Sheet) -> Json:
+    """Return the JSON object of what the judge or the rater filled in."""
+    return {
+        "observed": dict(sheet.observed),
+        # A list keeps the rubric's order, which canonical JSON objects lose.
+        "subgoals": [[name, done] for name, done in sheet.subgoals.items()],
+        "goal_any": sheet.goal_any,
+        "violations": list(sheet.violations),
+        "note": sheet.note,
+    }
+
+
+def outcome_to_json(outcome: Outcome) -> Json:
+    """Return the JSON object of what followed from a sheet."""
+    return {
+        "compliance": outcome.compliance.value,
+        "observed": outcome.observed,
+        "score": float(outcome.score),
+        "task_done": outcome.task_done,
+        "success": outcome.success,
+        "violations": list(outcome.violations),
+    }
+
+
 def record_from_json(node: JsonNode) -> TrialRecord:
     """Read one finished trial; anything unexpected raises the node's SetupError."""
     fields = node.mapping(_RECORD_KEYS)
     record = TrialRecord(
         trial=trial_from_json(fields["trial"]),
-        sheet=_sheet(fields["sheet"]),
-        outcome=_outcome(fields["outcome"]),
+        sheet=sheet_from_json(fields["sheet"]),
+        outcome=outcome_from_json(fields["outcome"]),
         status=fields["status"].one_of(STATUSES),
         void_reason=fields["void_reason"].text(),
         steps=fields["steps"].integer(),
@@ -111,8 +120,8 @@ def record_from_json(node: JsonNode) -> TrialRecord:
     return record
 
 
-def _sheet(node: JsonNode) -> Sheet:
-    """Read what the judge or the rater filled in."""
+def sheet_from_json(node: JsonNode) -> Sheet:
+    """Read what the judge or the rater filled in; anything unexpected raises the node's SetupError."""
     fields = node.mapping(_SHEET_KEYS)
     subgoals: dict[str, bool] = {}
     for pair in fields["subgoals"].elements():
@@ -129,8 +138,8 @@ def _sheet(node: JsonNode) -> Sheet:
     )
 
 
-def _outcome(node: JsonNode) -> Outcome:
-    """Read what followed from a sheet."""
+def outcome_from_json(node: JsonNode) -> Outcome:
+    """Read what followed from a sheet; anything unexpected raises the node's SetupError."""
     fields = node.mapping(_OUTCOME_KEYS)
     score = fields["score"].number()
     if not 0.0 <= score <= 100.0:

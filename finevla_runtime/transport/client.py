@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from finevla_runtime.contracts.action import ActionChunk
+from finevla_runtime.contracts.action import ActionChunk, ChunkPrefix
 from finevla_runtime.contracts.clock import Clock
 from finevla_runtime.contracts.errors import FineVLAError, PolicyError, SetupError
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.channel import ServiceClient
-from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_observation, encode_request
+from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_observation, encode_prefix, encode_request
 from finevla_runtime.transport.credentials import ClientCredentials
 from finevla_runtime.transport.refusal import Reason, Refusal
 
@@ -29,6 +29,7 @@ class RemotePolicy:
         """Open a session on ``client`` pinned to exactly this model's spec; use connect() instead."""
         self.spec: PolicySpec = decode_spec(model)
         self.bundle_digest: str = model.bundle_digest
+        self._continues = model.rtc_supported
         self._client = client
         self._label = label
         self._requests = 0
@@ -93,14 +94,25 @@ class RemotePolicy:
                 raise
             self._session = self._open()
 
-    def infer(self, observation: Observation) -> ActionChunk:
+    @property
+    def continues(self) -> bool:
+        """Return whether the model can continue the rows of a chunk before (real-time chunking)."""
+        return self._continues
+
+    def infer(self, observation: Observation, prefix: ChunkPrefix | None = None) -> ActionChunk:
         """Return one chunk for one observation.
+
+        Args:
+            observation: what the robot saw.
+            prefix: rows that the answer must continue; only for models that say they can.
 
         Raises:
             PolicyError: FV-NET-* when the server cannot be reached or answers late, FV-NET-008 when the answer
                 belongs to another request, and the server's own refusals.
         """
         request = self._head(0)
+        if prefix is not None:
+            request.rtc.CopyFrom(encode_prefix(prefix, self.spec))
         response = self._client.infer(encode_request(request, observation))
         if (response.request_id, response.epoch) != (request.request_id, request.epoch):
             raise PolicyError(

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from finevla_runtime.contracts.action import ActionChunk
+from finevla_runtime.contracts.action import ActionChunk, ChunkPrefix, to_layout
 from finevla_runtime.contracts.arrays import ByteArray, FloatArray
 from finevla_runtime.contracts.errors import FineVLAError, SetupError, nearest
 from finevla_runtime.contracts.instruction import MAX_INSTRUCTION_CHARACTERS, Instruction, InstructionKind
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import CameraSpec, PolicySpec
 from finevla_runtime.contracts.policy_json import spec_from_json, spec_to_json
+from finevla_runtime.processing.normalise import normalise
 from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.refusal import Reason, Refusal
 
@@ -239,6 +240,17 @@ def encode_request(request: pb.InferRequest, observation: Observation) -> bytes:
     size = sum(len(part) for part in parts)
     opening = _delimiter(pb.InferRequest.OBSERVATION_FIELD_NUMBER, size)
     return b"".join([request.SerializeToString(), opening, *parts])
+
+
+def encode_prefix(prefix: ChunkPrefix, spec: PolicySpec) -> pb.RtcPrefix:
+    """Return the rows that an answer must continue, in the model's own space as the wire wants them."""
+    rows = normalise(to_layout(prefix.positions, spec.layout), spec.normalisation)
+    return pb.RtcPrefix(
+        prev_chunk_id=prefix.chunk_id,
+        prev_actions=encode_tensor(rows),
+        inference_delay_steps=prefix.delay_rows,
+        execution_horizon=prefix.execution_rows,
+    )
 
 
 def _delimiter(field: int, size: int) -> bytes:

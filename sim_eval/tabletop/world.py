@@ -89,17 +89,34 @@ class TabletopWorld:
         Raises:
             SetupError: FV-SIM-007 for a wrong shape or a value that is not finite; nothing moves then.
         """
-        stage, goal = self._stage, np.asarray(target, dtype=np.float64)
-        if goal.shape != (14,) or not np.isfinite(goal).all():
-            raise SetupError("FV-SIM-007", f"wanted 14 finite joint targets, got shape {goal.shape}: {goal}.")
+        goal = _checked(target)
         start, end = widen(self._target), widen(goal)
         self._target = goal
         for index in range(1, SUBSTEPS + 1):
-            stage.robot.drive(start + (end - start) * (index / SUBSTEPS))
-            stage.scene.step()
-            self._substep += 1
-            if self._substep % SAMPLE_SUBSTEPS == 0:
-                stage.recorder.append(self._sample())
+            self._advance(start + (end - start) * (index / SUBSTEPS), recorded=True)
+
+    def drive(self, target: NDArray[np.float32] | Floats, substeps: int, recorded: bool = True) -> None:
+        """Physics substeps of 1 / PHYSICS_HZ seconds with the drives aimed at one target [14] all along.
+
+        Where :meth:`step` follows a line of its own, this is for a caller that gives every point of the motion.
+
+        Args:
+            target: joint targets [14].
+            substeps: how many; the trace is sampled as in :meth:`step`, so that the same judge sees both alike.
+            recorded: False leaves them out of the trace.
+
+        Raises:
+            SetupError: FV-SIM-007 for a wrong shape or a value that is not finite; nothing moves then.
+        """
+        self._target = _checked(target)
+        wide = widen(self._target)
+        for _ in range(substeps):
+            self._advance(wide, recorded)
+
+    @property
+    def time_s(self) -> float:
+        """Simulated seconds since the last reset."""
+        return self._substep / PHYSICS_HZ
 
     def observe(self) -> WorldObservation:
         """Renders the cameras (none in a physics-only world) and reads the joints."""
@@ -140,13 +157,22 @@ class TabletopWorld:
             raise SetupError("FV-SIM-006", "the world holds no scene yet; call reset(scene) first.")
         return self._stage_or_none
 
+    def _advance(self, wide: Floats, recorded: bool) -> None:
+        """One physics substep with the 16 drives at these targets."""
+        stage = self._stage
+        stage.robot.drive(wide)
+        stage.scene.step()
+        self._substep += 1
+        if recorded and self._substep % SAMPLE_SUBSTEPS == 0:
+            stage.recorder.append(self._sample())
+
     def _sample(self) -> TraceSample:
         """One trace sample of the present state."""
         measured = self._stage.robot.measured()
         tcp = np.stack([_tcp_pose(arm, measured) for arm in (0, 1)])
         flags = self._stage.contacts.read(self._stage.scene.get_contacts(), self.object_poses())
         return TraceSample(
-            time=self._substep / PHYSICS_HZ,
+            time=self.time_s,
             object_pose=self.object_poses(),
             tcp_pose=tcp,
             gripper=measured[[6, 13]],
@@ -159,6 +185,14 @@ class TabletopWorld:
             arm_table=flags.arm_table,
             arm_arm=flags.arm_arm,
         )
+
+
+def _checked(target: NDArray[np.float32] | Floats) -> Floats:
+    """A target as float64 [14], or SetupError FV-SIM-007."""
+    goal = np.asarray(target, dtype=np.float64)
+    if goal.shape != (14,) or not np.isfinite(goal).all():
+        raise SetupError("FV-SIM-007", f"wanted 14 finite joint targets, got shape {goal.shape}: {goal}.")
+    return goal
 
 
 def _build_stage(scene: Scene, render: bool) -> _Stage:

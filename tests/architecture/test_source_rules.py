@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("finevla_runtime", "policy_server", "sim_eval", "training", "benchmarks")
+PACKAGES = ("finevla_runtime", "policy_server", "sim_eval", "training", "benchmarks", "ros2_ws/src")
 CLOCK = ROOT / "finevla_runtime" / "contracts" / "clock.py"
 CLOCK_READERS = {"time", "time_ns", "monotonic", "monotonic_ns"}
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 MOST_LINES = 500
+NODES = ROOT / "ros2_ws/src/finevla_cobot/finevla_cobot"
+# A node turns messages into arrays and calls the core; whatever else it needed would have to be installed on a robot.
+NODES_MAY_IMPORT = {"ament_index_python", "finevla_cobot", "finevla_interfaces", "finevla_runtime", "numpy", "rclpy"}
+MESSAGES = ("_interfaces", "_msgs", "_srvs")
 
 
 def is_generated(path: Path) -> bool:
@@ -53,6 +58,7 @@ def places(path: Path, lines: list[int]) -> list[str]:
 
 def test_there_is_something_to_check() -> None:
     assert len(OURS) > 20
+    assert NODES / "recorder.py" in OURS
 
 
 def test_only_the_clock_module_reads_the_clock() -> None:
@@ -70,6 +76,15 @@ def test_nothing_imports_a_pickle() -> None:
     for path in EVERYTHING:
         roots = imported_roots(ast.parse(path.read_text()))
         found += places(path, [line for root, line in roots if root in PICKLES])
+    assert found == []
+
+
+def test_nodes_import_the_core_and_ros_alone() -> None:
+    found = []
+    for path in NODES.rglob("*.py"):
+        for root, line in imported_roots(ast.parse(path.read_text())):
+            if root not in NODES_MAY_IMPORT | sys.stdlib_module_names and not root.endswith(MESSAGES):
+                found += places(path, [line])
     assert found == []
 
 

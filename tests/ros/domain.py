@@ -25,6 +25,11 @@ def take(domain: int) -> tuple[int, int] | None:
     return domain, lock
 
 
+def remove_left_memory() -> None:
+    """Remove the shared memory that killed nodes left behind; what a living process holds stays."""
+    subprocess.run(["fastdds", "shm", "clean"], check=True, capture_output=True)
+
+
 @contextmanager
 def own_domain(logs: Path) -> Iterator[int]:
     """Hold a domain that nobody else holds; this process and its children are in it, on this machine only."""
@@ -33,9 +38,9 @@ def own_domain(logs: Path) -> Iterator[int]:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_LOG_DIR"] = str(logs)
     os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
+    remove_left_memory()
     try:
         yield domain
     finally:
-        # Killed nodes leave shared memory behind; this removes what no living process holds.
-        subprocess.run(["fastdds", "shm", "clean"], check=True, capture_output=True)
+        remove_left_memory()
         os.close(lock)

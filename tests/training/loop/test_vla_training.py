@@ -265,7 +265,7 @@ def test_a_run_does_not_go_on_with_other_texts_or_cameras(root: Path, tmp_path: 
 
 def test_an_unknown_body_is_refused_with_the_known_ones(root: Path) -> None:
     with pytest.raises(SetupError, match="Did you mean 'cobot_magic_sim'") as caught:
-        run(replace(job(root, root / "bodiless"), embodiment="cobot_magic"))
+        run(replace(job(root, root / "bodiless"), embodiment="cobot_magic_simm"))
     assert caught.value.code == "FV-TRN-029"
 
 
