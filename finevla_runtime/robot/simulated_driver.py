@@ -60,4 +60,6 @@ class SimulatedDriver:
 def _heard(arm: ArmTopics) -> ArmTopics:
     """Return the arm with both directions exchanged: what it is told is what is heard here."""
     told, said = arm.command, arm.feedback
-    return replace(arm, feedback=Feedback(told.topic, BY_NAME, told.joints), command=Command(said.topic, said.joints))
+    return replace(
+        arm, feedback=Feedback(told.topic, BY_NAME, told.joints), command=Command(said.topic, said.joints)
+    )

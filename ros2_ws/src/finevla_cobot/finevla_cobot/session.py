@@ -104,7 +104,7 @@ class Session(Node):
         self._watch_settings = WatchSettings(
             still_s=self.settings.still_s, still_tolerance=self.settings.still_tolerance
         )
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._running: Running | None = None
         self._desk = TrialDesk()
         self._status = ControllerStatus()
@@ -117,7 +117,7 @@ class Session(Node):
 
     def stopping(self, hurry: bool) -> bool:
         """End the episode, let the arms rest, answer whoever asked; then the process may end."""
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         if self._running is not None:
             self._end(Ending(Outcome.CANCELLED, "FV-EPI-013", "the session got a signal to end."))
             if not hurry:
@@ -154,7 +154,7 @@ class Session(Node):
         if self._running is not None:
             self._running.count(message)
         self._commander = CommanderReport(
-            received_ns=self._clock.now_ns(),
+            received_ns=self._steady.now_ns(),
             episode_id=message.episode_id,
             state=message.state,
             reasons=tuple(message.reasons),
@@ -164,7 +164,7 @@ class Session(Node):
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
         self._policy_status = message
-        self._policy = PolicyReport(self._clock.now_ns(), message.episode_id, message.state, message.code, message.text)
+        self._policy = PolicyReport(self._steady.now_ns(), message.episode_id, message.state, message.code, message.text)
 
     def _seen(self) -> Seen:
         return Seen(self._commander, self._policy, self._trials.recording())
@@ -182,7 +182,7 @@ class Session(Node):
 
     def _on_accepted(self, goal: ServerGoalHandle) -> None:
         """Begin, or answer at once why not."""
-        asked, now_ns = goal.request, self._clock.now_ns()
+        asked, now_ns = goal.request, self._steady.now_ns()
         episode = Episode(
             state=Episode.RUN,
             episode_id=uuid.uuid4().hex,
@@ -199,6 +199,7 @@ class Session(Node):
         if refusal is not None:
             self.get_logger().warning(f"{asked.instruction!r} is refused: {refusal.code}: {refusal.reason}")
             watch.end(refusal, now_ns)
+            self._running.answered = True
             goal.execute()
             return
         self.get_logger().info(f"episode {episode.episode_id} begins: {asked.instruction!r}")
@@ -239,7 +240,7 @@ class Session(Node):
         """End the running episode and tell everybody at once; the arms brake and hold."""
         running = self._running
         if running is not None and running.watch.ending is None:
-            running.watch.end(ending, self._clock.now_ns())
+            running.watch.end(ending, self._steady.now_ns())
             self._say_idle(running)
 
     def _say_idle(self, running: Running) -> None:
@@ -259,7 +260,7 @@ class Session(Node):
         if running is None or running.answered:
             return
         was_running = running.watch.ending is None
-        running.watch.step(seen, self._clock.now_ns())
+        running.watch.step(seen, self._steady.now_ns())
         if was_running and running.watch.ending is not None:
             self._say_idle(running)
         if running.watch.is_over:
@@ -330,7 +331,7 @@ class Session(Node):
 
     def _upkeep(self) -> None:
         running, trial = self._running, self._desk.open
-        waits = not_ready(self._seen(), self._clock.now_ns(), self._watch_settings)
+        waits = not_ready(self._seen(), self._steady.now_ns(), self._watch_settings)
         values = {
             "episode": "" if running is None else running.episode.episode_id,
             "epoch": 0 if running is None else running.episode.epoch,
