@@ -11,7 +11,7 @@ from finevla_runtime.contracts.action import ActionChunk
 from finevla_runtime.motion.chunk_queue import ChunkQueue, Plan, Refused, Ticket
 from finevla_runtime.motion.execution import Execution, Strategy
 from finevla_runtime.motion.latency import Latency
-from finevla_runtime.motion.path import Fade, Path
+from finevla_runtime.motion.path import Fade, Path, prepare
 from finevla_runtime.motion.setpoint import JointArray, Setpoint
 from finevla_runtime.safety.guard import Guard, Situation
 from finevla_runtime.safety.verdict import Outcome, Reason, Verdict
@@ -59,6 +59,7 @@ class Executor:
 
     def __init__(self, guard: Guard, execution: Execution, step_s: float) -> None:
         """Prepare an executor on a guard that its owner starts and stops."""
+        prepare()
         self.queue = ChunkQueue(execution, step_s)
         self.latency = Latency()
         self.largest_seam = 0.0

@@ -11,6 +11,11 @@ from finevla_runtime.motion.chunk_queue import Plan
 from finevla_runtime.motion.setpoint import JointArray, Setpoint
 
 
+def prepare() -> None:
+    """Load what paths are made with: it takes a second, which a control loop does not have."""
+    import scipy.interpolate  # noqa: F401
+
+
 class Path:
     """A twice continuously differentiable curve through a start and the rows of a plan, at rest after the last.
 

@@ -54,6 +54,10 @@ class BagWriter:
 
     A message that no longer fits closes the bag before the error is raised. The bag of a killed process holds what was
     written up to the last ``flush``; ``unfinished_bag.close_unfinished`` makes it readable.
+
+    Attributes:
+        folder: folder of the bag.
+        counts: number of messages written, per topic.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class BagWriter:
         from rosbags.rosbag2 import StoragePlugin, Writer
 
         self.folder, self.least_free_bytes = folder, least_free_bytes
-        self.messages = 0
+        self.counts: dict[str, int] = {}
         self._free_bytes, self._unchecked = free_bytes, 0
         self._types = types or MessageTypes()
         self._connections: dict[str, Connection] = {}
@@ -98,6 +102,11 @@ class BagWriter:
         """Say whether messages can still be written."""
         return self._writer is not None
 
+    @property
+    def messages(self) -> int:
+        """Number of messages written."""
+        return sum(self.counts.values())
+
     def add_topic(self, topic: BagTopic) -> None:
         """Name a topic; its messages can be written from here on.
 
@@ -109,6 +118,7 @@ class BagWriter:
         if topic.name in self._connections:
             raise SetupError("FV-REC-034", f"{self.folder} has the topic {topic.name} already.")
         self._types.learn(topic.type_name)
+        self.counts[topic.name] = 0
         self._connections[topic.name] = writer.add_connection(
             topic.name, topic.type_name, typestore=self._types.store, offered_qos_profiles=[rosbag_qos(topic.qos)]
         )
@@ -136,7 +146,7 @@ class BagWriter:
             writer.write(connection, stamp_ns, message)
         except OSError as error:
             raise self._broken_off(error) from error
-        self.messages += 1
+        self.counts[topic] += 1
 
     def check_room(self) -> None:
         """Ask the disk for its free bytes; done by ``write`` now and then, and to be done when nothing comes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from finevla_runtime.motion.setpoint import JointArray
 from finevla_runtime.robot.lateness import Lateness
 from finevla_runtime.safety.guard import Guard, Situation, Space
 from finevla_runtime.safety.profile import SafetyProfile
-from finevla_runtime.safety.verdict import Reason
+from finevla_runtime.safety.verdict import Outcome, Reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +27,14 @@ class ControllerState:
         ticket: episode and instruction, None outside of episodes.
         phase: of the executor, ``Phase.STOPPED`` before the start.
         outcome: of the guard's last verdict, empty before the first.
-        reasons: why the body does not follow the plan.
+        reasons: why the body does not move as asked; empty while it moves, limited or not.
         command, measured: float64[14].
         rows_left, chunk_id, chunk_age_s: of the present plan.
         latency_s: time from observation to chunk that 95 of 100 answers kept to.
         largest_seam: largest step between an old and a new chunk so far, rad or open fraction.
         accepted, rows_late: chunks taken, and rows of them that were over.
         refused: chunks refused, by code.
+        limited: ticks in which the guard limited a command, by code.
         lateness: of the ticks.
     """
 
@@ -50,6 +52,7 @@ class ControllerState:
     accepted: int
     rows_late: int
     refused: Mapping[str, int]
+    limited: Mapping[str, int]
     lateness: Lateness
 
 
@@ -89,6 +92,7 @@ class Controller:
         self._measured_ns = [-1, -1]
         self._faults = ["", ""]
         self._operator_ns = 0
+        self._limited: Counter[str] = Counter()
         self._ended: Reason | None = None
         self._last: Command | None = None
 
@@ -152,20 +156,18 @@ class Controller:
             away_s = (now_ns - self._operator_ns) / 1e9
             self._end(Reason("FV-SAF-021", f"no sign of the operator for {away_s:.2f} s; begin again to go on."))
         self._last = self.executor.tick(self._situation(now_ns))
+        if self._last.verdict.outcome is Outcome.LIMIT:
+            self._limited.update(reason.code for reason in self._last.reasons)
         return self._last
 
     def state(self) -> ControllerState:
         """Return what the controller is doing."""
         last, queue = self._last, self.executor.queue
-        unstarted = self.guard.command is None or last is None
-        reasons = (Reason("FV-SAF-011", "the guard was not started."),) if last is None else last.reasons
-        if self._ended is not None and last is not None and last.phase is Phase.WAITING:
-            reasons = (self._ended,)
         return ControllerState(
             ticket=self._ticket,
-            phase=Phase.STOPPED if unstarted or last is None else last.phase,
+            phase=Phase.STOPPED if last is None else last.phase,
             outcome="" if last is None else last.verdict.outcome.value,
-            reasons=reasons,
+            reasons=self._reasons(last),
             command=self._measured.copy() if last is None else last.setpoint.position,
             measured=self._measured.copy(),
             rows_left=0 if last is None else last.rows_left,
@@ -176,8 +178,18 @@ class Controller:
             accepted=queue.accepted,
             rows_late=queue.rows_late,
             refused=dict(queue.refused),
+            limited=dict(self._limited),
             lateness=self.lateness,
         )
+
+    def _reasons(self, last: Command | None) -> tuple[Reason, ...]:
+        if last is None:
+            return (Reason("FV-SAF-011", "the guard was not started."),)
+        if last.phase is Phase.MOVING:
+            return ()
+        if last.phase is Phase.WAITING and self._ended is not None:
+            return (self._ended,)
+        return last.reasons
 
     def _situation(self, now_ns: int) -> Situation:
         faults = [f"{side} arm: {fault}" for side, fault in zip(("left", "right"), self._faults, strict=True) if fault]

@@ -1,7 +1,7 @@
 """The driver's side of a topic profile: what a simulated robot hears and says in the units of the real one.
 
-It is the mirror of ``driver_units``, which is the side of whoever drives. What is heard is checked as strictly as there;
-what is said is not checked at all, because a robot with a fault must be able to say so.
+It is the mirror of ``driver_units``, which is the side of whoever drives. What is heard is checked as strictly as
+there; what is said is not checked at all, because a robot with a fault must be able to say so.
 """
 
 from __future__ import annotations
@@ -60,6 +60,4 @@ class SimulatedDriver:
 def _heard(arm: ArmTopics) -> ArmTopics:
     """Return the arm with both directions exchanged: what it is told is what is heard here."""
     told, said = arm.command, arm.feedback
-    return replace(
-        arm, feedback=Feedback(told.topic, BY_NAME, told.joints), command=Command(said.topic, said.joints)
-    )
+    return replace(arm, feedback=Feedback(told.topic, BY_NAME, told.joints), command=Command(said.topic, said.joints))

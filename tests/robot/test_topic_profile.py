@@ -32,14 +32,16 @@ def written(tmp_path: Path, old: str, new: str, count: int = 1) -> Path:
 
 
 def test_both_published_stacks_and_a_template_ship() -> None:
-    assert SHIPPED == ["agilex_ros1_names", "agilex_ros2", "custom"]
+    assert SHIPPED == ["agilex_ros1_names", "agilex_ros2", "cobot_magic_sim", "custom"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_loads_and_fits_the_robot(name: str) -> None:
     profile = find_topic_profile(name)
     assert profile.name == name
-    require_cameras(profile, BODY)
+    # The profile of the simulated pair is named after its body; the others are for the real one.
+    own = HW_CONFIGS / f"{name}.yaml"
+    require_cameras(profile, load_embodiment(own) if own.exists() else BODY)
     for arm in ARMS:
         status = profile.arm(arm).status
         if status is not None:

@@ -13,6 +13,8 @@ from std_srvs.srv import Trigger
 from finevla_cobot.arm_ports import ArmPort
 from finevla_cobot.conversions import ExecutionSettings, chunk_of
 from finevla_cobot.diagnostics import Diagnostics, Level
+from finevla_cobot.first_messages import hear
+from finevla_cobot.joint_states import JointStates
 from finevla_cobot.parameters import read_parameters
 from finevla_cobot.qos import EVENT, STATE
 from finevla_cobot.spin import STEADY, run
@@ -32,6 +34,8 @@ STATUS_HZ = 20.0
 UPKEEP_S = 1.0
 # A stop from full speed takes half a second; this is how long an orderly end may wait for it.
 LONGEST_STOP_S = 3.0
+# Drivers that run speak within this time, discovery included.
+FIRST_MESSAGES_S = 5.0
 NO_SPACE = "none"
 UNSTARTED = "unstarted"
 
@@ -63,13 +67,14 @@ class ArmCommander(LifecycleNode):
     def __init__(self) -> None:
         """Take the parameters; files are read when it is configured."""
         super().__init__("arm_commander", automatically_declare_parameters_from_overrides=True)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._controller: Controller | None = None
         self._ports: tuple[ArmPort, ...] = ()
         self._active = False
         self._episode = Episode()
         self._phase: Phase | None = None
         self._problem = ""
+        self._joint_states: JointStates | None = None
         self._status_publisher = self.create_publisher(ControllerStatus, "finevla/status", EVENT)
         self._diagnostics = Diagnostics(self)
         self.create_subscription(Episode, "finevla/episode", self._on_episode, STATE)
@@ -95,9 +100,11 @@ class ArmCommander(LifecycleNode):
         """Begin to command from where the arms stand."""
         del state
         assert self._controller is not None  # noqa: S101  # Only a configured node is activated.
-        problem = next((problem for port in self._ports if (problem := port.not_ready())), None)
+        sources = [source for port in self._ports for source in port.sources]
+        hear(self, sources, lambda: self._missing() is None, FIRST_MESSAGES_S)
+        problem = self._missing()
         if problem is None:
-            refused = self._controller.start(self._clock.now_ns())
+            refused = self._controller.start(self._steady.now_ns())
             problem = str(refused) if refused is not None else None
         if problem is not None:
             return self._refuse(problem)
@@ -135,7 +142,11 @@ class ArmCommander(LifecycleNode):
             return True
         self._controller.stop(Reason("FV-SAF-023", "the arm commander got a signal to end."))
         command = self._controller.guard.command
-        return command is None or command.is_at_rest
+        if command is not None and not command.is_at_rest:
+            return False
+        self._forget()
+        gc.unfreeze()
+        return True
 
     def _configure(self) -> None:
         settings = read_parameters(self, CommanderSettings)
@@ -151,6 +162,12 @@ class ArmCommander(LifecycleNode):
             from finevla_runtime.safety.space import load_space
 
             space = load_space(HW_CONFIGS / "spaces" / f"{settings.space}.yaml")
+            self._joint_states = JointStates(self, space.config.finger_travel)
+            if not space.config.measured:
+                self.get_logger().warning(
+                    f"space {settings.space} is assumed, not measured: measure where the arms and the table are, and "
+                    "say `measured: true` in the file."
+                )
         profile = find_topic_profile(settings.topic_profile)
         self._controller = Controller(
             safety,
@@ -173,6 +190,9 @@ class ArmCommander(LifecycleNode):
             self.destroy_timer(self._tick_timer)
         self._controller, self._ports = None, ()
 
+    def _missing(self) -> str | None:
+        return next((problem for port in self._ports if (problem := port.not_ready())), None)
+
     def _refuse(self, problem: str) -> TransitionCallbackReturn:
         self._problem = problem
         self.get_logger().error(problem)
@@ -183,7 +203,7 @@ class ArmCommander(LifecycleNode):
     def _tick(self) -> None:
         if not self._active or self._controller is None:
             return
-        command = self._controller.tick(self._clock.now_ns())
+        command = self._controller.tick(self._steady.now_ns())
         if command is not None:
             self._send(command)
 
@@ -201,12 +221,12 @@ class ArmCommander(LifecycleNode):
         if controller is None:
             return
         controller.stop(reason)
-        begin_ns = self._clock.now_ns()
-        while self._clock.now_ns() - begin_ns < LONGEST_STOP_S * 1e9:
+        begin_ns = self._steady.now_ns()
+        while self._steady.now_ns() - begin_ns < LONGEST_STOP_S * 1e9:
             self._tick()
             if controller.guard.command is None or controller.guard.command.is_at_rest:
                 return
-            self._clock.sleep_s(controller.lateness.tick_s)
+            self._steady.sleep_s(controller.lateness.tick_s)
 
     def _on_episode(self, message: Episode) -> None:
         self._episode = message
@@ -220,7 +240,7 @@ class ArmCommander(LifecycleNode):
             self._controller.end()
             return
         ticket = Ticket(self._episode.episode_id, self._episode.epoch)
-        refused = self._controller.begin(ticket, self._clock.now_ns())
+        refused = self._controller.begin(ticket, self._steady.now_ns())
         if refused is not None:
             self.get_logger().warning(f"episode {ticket.episode_id} does not begin: {refused}")
 
@@ -233,7 +253,7 @@ class ArmCommander(LifecycleNode):
             self._controller.executor.queue.refused[error.code] += 1
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
-        refused = self._controller.offer(ticket, chunk, self._clock.now_ns())
+        refused = self._controller.offer(ticket, chunk, self._steady.now_ns())
         if refused is not None:
             self.get_logger().warning(f"{refused.code}: {refused.text}", throttle_duration_sec=1.0)
 
@@ -244,7 +264,7 @@ class ArmCommander(LifecycleNode):
     def _on_heartbeat(self, message: Empty) -> None:
         del message
         if self._controller is not None:
-            self._controller.operator_is_there(self._clock.now_ns())
+            self._controller.operator_is_there(self._steady.now_ns())
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -258,7 +278,7 @@ class ArmCommander(LifecycleNode):
         if self._controller is None or not self._active:
             response.message = "FV-SAF-011: the arm commander is not active; activate it."
             return response
-        refused = self._controller.start(self._clock.now_ns())
+        refused = self._controller.start(self._steady.now_ns())
         response.success = refused is None
         response.message = "holding where the arms stand" if refused is None else str(refused)
         return response
@@ -275,7 +295,10 @@ class ArmCommander(LifecycleNode):
     def _publish_status(self) -> None:
         message = ControllerStatus(state=UNSTARTED, reasons=[self._problem] if self._problem else [])
         if self._controller is not None and self._active:
-            message = status_message(self._controller.state(), self._episode, self._clock.now_ns(), self._controller)
+            state = self._controller.state()
+            message = status_message(state, self._episode, self._steady.now_ns(), self._controller.step_s)
+            if self._joint_states is not None:
+                self._joint_states.publish(state.measured)
         message.stamp = self.get_clock().now().to_msg()
         self._status_publisher.publish(message)
 
@@ -290,10 +313,9 @@ class ArmCommander(LifecycleNode):
         self._diagnostics.publish(level, text, diagnostic_values(state))
 
 
-def status_message(state: ControllerState, episode: Episode, now_ns: int, controller: Controller) -> ControllerStatus:
+def status_message(state: ControllerState, episode: Episode, now_ns: int, step_s: float) -> ControllerStatus:
     """Return the message of a controller's state."""
     ticket = state.ticket
-    step_ns = round(controller.step_s * 1e9)
     since_ns = now_ns - episode.origin_ns
     return ControllerStatus(
         episode_id=ticket.episode_id if ticket is not None else "",
@@ -301,7 +323,7 @@ def status_message(state: ControllerState, episode: Episode, now_ns: int, contro
         state=state.phase.value,
         outcome=state.outcome,
         reasons=[str(reason) for reason in state.reasons],
-        control_step=max(0, since_ns // step_ns) if ticket is not None else 0,
+        control_step=max(0, int(since_ns / 1e9 / step_s)) if ticket is not None else 0,
         rows_left=state.rows_left,
         chunk_age_s=state.chunk_age_s,
         latency_s=state.latency_s,
@@ -327,6 +349,7 @@ def diagnostic_values(state: ControllerState) -> dict[str, object]:
         "chunks_accepted": state.accepted,
         "rows_late": state.rows_late,
         **{f"refused_{code}": count for code, count in sorted(state.refused.items())},
+        **{f"limited_{code}": count for code, count in sorted(state.limited.items())},
         "ticks": state.lateness.ticks,
         "ticks_missed": state.lateness.missed,
         "lateness_p50_ms": f"{1e3 * state.lateness.quantile_s(0.5):.2f}",

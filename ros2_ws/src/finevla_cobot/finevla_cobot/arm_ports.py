@@ -10,6 +10,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from finevla_cobot.first_messages import Source
 from finevla_cobot.message_types import message_class
 from finevla_cobot.qos import COMMAND, SENSOR, fitting
 from finevla_runtime.contracts.clock import SteadyClock
@@ -57,27 +58,26 @@ class ArmPort:
         self._controller, self._node = controller, node
         self._index = ARMS.index(arm)
         self._topics = profile.arm(arm)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._feedback_fault = self._status_fault = ""
         self._limits: FirmwareLimits | None = None
-        self._status_heard = False
+        self._feedback_heard = self._status_heard = False
         is_trajectory = profile.output == JOINT_TRAJECTORY
         self._publisher = node.create_publisher(
             JointTrajectory if is_trajectory else JointState, self._topics.command.topic, COMMAND
         )
         self._send = self._send_trajectory if is_trajectory else self._send_state
-        self._subscriptions = [
-            node.create_subscription(JointState, self._topics.feedback.topic, self._on_feedback, SENSOR)
-        ]
+        self.sources = [Source(JointState, self._topics.feedback.topic, self._on_feedback, SENSOR)]
         self._table = None
         if listens and self._topics.status is not None:
             self._table = find_status_table(self._topics.status.table)
             kind = message_class(self._topics.status.message)
-            self._subscriptions.append(
-                node.create_subscription(kind, self._topics.status.topic, self._on_status, SENSOR)
-            )
+            self.sources.append(Source(kind, self._topics.status.topic, self._on_status, SENSOR))
         if self._topics.firmware_limits is not None:
-            self._subscriptions.append(self._limits_subscription(self._topics.firmware_limits))
+            self.sources.append(self._limits_source(self._topics.firmware_limits))
+        self._subscriptions = [
+            node.create_subscription(source.kind, source.topic, source.heard, source.qos) for source in self.sources
+        ]
 
     def send(self, setpoint: Setpoint, rows: slice, stamp: Time) -> None:
         """Publish this arm's part of a setpoint."""
@@ -85,6 +85,8 @@ class ArmPort:
 
     def not_ready(self) -> str | None:
         """Return what is missing before the arm may be commanded."""
+        if not self._feedback_heard:
+            return f"FV-SAF-008: no joint position has come from the {self._arm} arm on {self._topics.feedback.topic}."
         if self._topics.firmware_limits is not None:
             if self._limits is None:
                 return f"FV-ROB-008: the {self._arm} arm has not said its firmware limits."
@@ -102,8 +104,8 @@ class ArmPort:
             self._node.destroy_subscription(subscription)
         self._node.destroy_publisher(self._publisher)
 
-    def _limits_subscription(self, topic: str) -> object:
-        """Subscribe as the publisher offers: limits may be published once only, and kept for late joiners."""
+    def _limits_source(self, topic: str) -> Source:
+        """Listen as the publisher offers: limits may be published once only, and kept for late joiners."""
         waited_s = 0.0
         while not (publishers := self._node.get_publishers_info_by_topic(topic)):
             if waited_s >= DISCOVERY_S:
@@ -112,9 +114,9 @@ class ArmPort:
                     f"nobody publishes the firmware limits of the {self._arm} arm on {topic}; start the driver first, "
                     "or take the line out of the topic profile.",
                 )
-            self._clock.sleep_s(POLL_S)
+            self._steady.sleep_s(POLL_S)
             waited_s += POLL_S
-        return self._node.create_subscription(Float64MultiArray, topic, self._on_limits, fitting(publishers, 1))
+        return Source(Float64MultiArray, topic, self._on_limits, fitting(publishers, 1))
 
     def _on_feedback(self, message: JointState) -> None:
         try:
@@ -122,8 +124,8 @@ class ArmPort:
         except BodyError as error:
             self._feedback_fault = str(error)
         else:
-            self._feedback_fault = ""
-            self._controller.feedback(self._index, row, self._clock.now_ns())
+            self._feedback_fault, self._feedback_heard = "", True
+            self._controller.feedback(self._index, row, self._steady.now_ns())
         self._report()
 
     def _on_status(self, message: object) -> None:

@@ -83,7 +83,7 @@ class PolicyClient(LifecycleNode):
     def __init__(self) -> None:
         """Take the parameters; the server is called when the node is configured."""
         super().__init__("policy_client", automatically_declare_parameters_from_overrides=True)
-        self._clock = SteadyClock()
+        self._steady = SteadyClock()
         self._policy: RemotePolicy | None = None
         self._profile: TopicProfile | None = None
         self._loop: PolicyLoop | None = None
@@ -225,7 +225,7 @@ class PolicyClient(LifecycleNode):
             self._source_faults[camera.name] = str(error)
             return
         self._source_faults.pop(camera.name, None)
-        self._synchroniser.add_image(camera.name, stamp_ns(message, camera), self._clock.now_ns(), pixels)
+        self._synchroniser.add_image(camera.name, stamp_ns(message, camera), self._steady.now_ns(), pixels)
 
     def _on_joints(self, index: int, arm: str, message: JointState) -> None:
         if self._synchroniser is None or self._profile is None:
@@ -236,11 +236,11 @@ class PolicyClient(LifecycleNode):
             self._source_faults[arm] = str(error)
             return
         self._source_faults.pop(arm, None)
-        self._synchroniser.add_joints(index, self._clock.now_ns(), row)
+        self._synchroniser.add_joints(index, self._steady.now_ns(), row)
 
     def _on_controller(self, message: ControllerStatus) -> None:
         ticket = Ticket(message.episode_id, message.epoch) if message.episode_id else None
-        self._body = Body(ticket, message.state in _MOVING, message.rows_left, self._clock.now_ns())
+        self._body = Body(ticket, message.state in _MOVING, message.rows_left, self._steady.now_ns())
 
     def _on_episode(self, message: EpisodeMessage) -> None:
         self._message = message
@@ -276,7 +276,7 @@ class PolicyClient(LifecycleNode):
             return
         while not self._answers.empty():
             self._take(loop, self._answers.get())
-        seen = synchroniser.latest(self._clock.now_ns())
+        seen = synchroniser.latest(self._steady.now_ns())
         if not isinstance(seen, Synchronised):
             self._problems = seen
             return
@@ -302,7 +302,7 @@ class PolicyClient(LifecycleNode):
         self._answered.trigger()
 
     def _take(self, loop: PolicyLoop, answer: Answer) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._steady.now_ns()
         if isinstance(answer.result, FineVLAError):
             loop.fail(answer.question, answer.result, now_ns)
             # A server that came back knows nothing of the session; asking it to reset opens one.

@@ -220,14 +220,15 @@ class Recorder(Node):
         silent = [name for name in self._wanted if name not in self._heard]
         free_mib = self._free_bytes(Path(self.settings.folder)) // 2**20
         is_full = self._state.startswith("full") or free_mib < self.settings.least_free_mib
-        values = {
+        values: dict[str, object] = {
             "bag": self._bag.folder if self._bag else "",
-            "messages": self._bag.messages if self._bag else 0,
             "free_mib": free_mib,
             "least_free_mib": self.settings.least_free_mib,
             "without_publisher": ", ".join(name for name in silent if name not in self._unknown),
             "not_recordable": "; ".join(self._unknown.values()),
         }
+        counts = self._bag.counts if self._bag else {}
+        values |= {f"messages {topic}": count for topic, count in counts.items()}
         level = Level.ERROR if is_full else Level.WARN if silent else Level.OK
         self._diagnostics.publish(level, self._state, values)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
@@ -24,7 +26,7 @@ from finevla_interfaces.srv import InjectFault, JudgeScene, ResetScene
 from finevla_runtime.contracts.arrays import ByteArray
 from finevla_runtime.contracts.clock import Clock, SteadyClock
 from finevla_runtime.contracts.embodiment import Embodiment, load_embodiment
-from finevla_runtime.contracts.errors import BodyError, FineVLAError
+from finevla_runtime.contracts.errors import BodyError, FineVLAError, SetupError
 from finevla_runtime.paths import HW_CONFIGS
 from finevla_runtime.robot.arm_status import find_status_table
 from finevla_runtime.robot.faulty_body import NO_FAULT, Fault, FaultyBody
@@ -33,7 +35,7 @@ from finevla_runtime.robot.simulated_driver import SimulatedDriver
 from finevla_runtime.robot.topic_profile import (
     ARM_DOF,
     ARMS,
-    JOINT_TRAJECTORY,
+    JOINT_STATE,
     CameraTopic,
     StatusSource,
     find_topic_profile,
@@ -43,6 +45,7 @@ from finevla_runtime.robot.topic_profile import (
 # Time that is made up for at once; after a longer pause the simulation goes on from where it was.
 CATCH_UP_S = 0.25
 STATUS_HZ = 20.0
+FASTEST_HZ = 1000.0
 UPKEEP_S = 1.0
 COMPLAIN_S = 1.0
 ROWS = {arm: slice(index * ARM_DOF, (index + 1) * ARM_DOF) for index, arm in enumerate(ARMS)}
@@ -72,7 +75,7 @@ class SimArmSettings:
 
 @dataclass(frozen=True)
 class StatusTopic:
-    """Where one arm says how it is: the first field of its status table carries the code, the others say all is well."""
+    """Where one arm says how it is: the first field of its table carries the code, the others say all is well."""
 
     publisher: Publisher
     message: type
@@ -88,13 +91,20 @@ class StatusTopic:
 class SimArm(Node):
     """Node ``sim_arm``; services ``finevla/sim/reset_scene``, ``judge_scene`` and ``inject``.
 
-    Time in the simulation goes on as fast as the steady clock does, whatever the rates are; what a busy machine was late
-    by is made up for in the next tick. Like the real arms the pair holds its last target when no command comes.
+    Time in the simulation goes on as fast as the steady clock does, whatever the rates are; what a busy machine was
+    late by is made up for in the next tick. Like the real arms the pair holds its last target when no command comes.
     """
 
-    def __init__(self, *, context: Context | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, *, context: Context | None = None, parameters: Sequence[Parameter] = (), clock: Clock | None = None
+    ) -> None:
         """Read the parameters, build the body and its first scene, and begin to move and to speak."""
-        super().__init__("sim_arm", context=context, automatically_declare_parameters_from_overrides=True)
+        super().__init__(
+            "sim_arm",
+            context=context,
+            parameter_overrides=list(parameters),
+            automatically_declare_parameters_from_overrides=True,
+        )
         settings = read_parameters(self, SimArmSettings)
         self._profile = find_topic_profile(settings.topic_profile)
         embodiment = load_embodiment(HW_CONFIGS / f"{settings.embodiment}.yaml")
@@ -110,9 +120,8 @@ class SimArm(Node):
         self._stamps: dict[str, Time] = {}
         self._open_topics(embodiment)
         self._open_services()
-        feedback_hz = settings.feedback_hz or self._profile.feedback_hz
-        self.create_timer(1.0 / feedback_hz, self._tick, clock=STEADY)
-        self.create_timer(1.0 / (settings.camera_hz or self._profile.camera_hz), self._look, clock=STEADY)
+        self._every("feedback_hz", settings.feedback_hz or self._profile.feedback_hz, self._tick)
+        self._every("camera_hz", settings.camera_hz or self._profile.camera_hz, self._look)
         self.create_timer(1.0 / STATUS_HZ, self._say_status, clock=STEADY)
         self.create_timer(UPKEEP_S, self._upkeep, clock=STEADY)
 
@@ -121,16 +130,22 @@ class SimArm(Node):
         del hurry
         return True
 
+    def _every(self, name: str, rate_hz: float, act: Callable[[], None]) -> None:
+        if not 0.0 < rate_hz <= FASTEST_HZ:
+            raise SetupError("FV-BDY-010", f"sim_arm: parameter {name} is {rate_hz:g}, wanted up to {FASTEST_HZ:g}.")
+        self.create_timer(1.0 / rate_hz, act, clock=STEADY)
+
     def _open_topics(self, embodiment: Embodiment) -> None:
         profile = self._profile
         self._cameras = [(camera, self.create_publisher(Image, camera.topic, SENSOR)) for camera in profile.cameras]
         self._feedback: dict[str, Publisher] = {}
         self._statuses: list[StatusTopic] = []
         self._firmware: list[tuple[Publisher, list[float]]] = []
+        is_direct = profile.output == JOINT_STATE
         for arm in ARMS:
             topics = profile.arm(arm)
             self._feedback[arm] = self.create_publisher(JointState, topics.feedback.topic, EVENT)
-            kind, heard = (JointState, self._told) if profile.output != JOINT_TRAJECTORY else (JointTrajectory, self._led)
+            kind, heard = (JointState, self._told) if is_direct else (JointTrajectory, self._led)
             self.create_subscription(kind, topics.command.topic, partial(heard, arm), EVENT)
             if topics.status is not None:
                 self._open_status(topics.status)
