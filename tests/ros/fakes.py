@@ -131,9 +131,7 @@ class FakeRecorder:
     def _stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.stopped += 1
         response.success = self.state == "recording"
-        response.message = (
-            "12 messages" if response.success else f"FV-ROS-011: {self.state}"
-        )
+        response.message = "12 messages" if response.success else f"FV-ROS-011: {self.state}"
         if response.success:
             self.say("idle")
         return response

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lifecycle_msgs.msg import State, Transition
@@ -57,7 +58,9 @@ class BringUp:
                 return
             self._await_appearance(kind, interrupted)
             if kind.has_lifecycle:
-                enliven(self._desk, kind.name, lambda name=kind.name: interrupted() or self._require(name))
+                enliven(self._desk, kind.name, partial(self._gives_up, kind.name, interrupted))
+                if interrupted():
+                    return
                 tell(kind.name, "active")
             else:
                 tell(kind.name, "running")
@@ -96,10 +99,14 @@ class BringUp:
     def _await_appearance(self, kind: NodeKind, interrupted: Callable[[], object]) -> None:
         def is_there() -> bool:
             self._require(kind.name)
-            return kind.name in self._desk.node.get_node_names() or bool(interrupted())
+            return self._desk.is_there(kind.name) or bool(interrupted())
 
         if not self._desk.wait(is_there, APPEAR_S):
             raise SetupError("FV-STK-005", f"{kind.name} did not appear within {APPEAR_S:g} s; {self._tail(kind.name)}")
+
+    def _gives_up(self, name: str, interrupted: Callable[[], object]) -> bool:
+        self._require(name)
+        return bool(interrupted())
 
     def _require(self, name: str) -> None:
         code = self._processes[name].poll()

@@ -60,6 +60,10 @@ class OperatorDesk:
             self.turn()
         return True
 
+    def is_there(self, name: str) -> bool:
+        """Tell whether a node of this name is in the desk's namespace."""
+        return (name, self.node.get_namespace()) in self.node.get_node_names_and_namespaces()
+
     def heard(self, kind: type, topic: str, qos: QoSProfile = EVENT, most: int = 0) -> list[Any]:
         """Return a list that grows with every message; ``most`` keeps only that many of the newest."""
         messages: list[Any] = []

@@ -164,7 +164,8 @@ class Session(Node):
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
         self._policy_status = message
-        self._policy = PolicyReport(self._steady.now_ns(), message.episode_id, message.state, message.code, message.text)
+        now_ns = self._steady.now_ns()
+        self._policy = PolicyReport(now_ns, message.episode_id, message.state, message.code, message.text)
 
     def _seen(self) -> Seen:
         return Seen(self._commander, self._policy, self._trials.recording())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from ament_index_python.packages import get_package_share_directory
 
 from finevla_cobot.arm_commander import CommanderSettings
 from finevla_cobot.parameters import READERS
@@ -21,7 +22,7 @@ from finevla_runtime.contracts.strict_yaml import Node, load_yaml
 
 ANYWHERE = "/**/"
 PARAMETERS = "ros__parameters"
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+CONFIG = Path(get_package_share_directory("finevla_cobot"), "config")
 
 
 @dataclass(frozen=True)
