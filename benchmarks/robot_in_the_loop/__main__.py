@@ -41,6 +41,8 @@ class LoopOptions:
     """Scenes per variant and kind of instruction."""
     kinds: str = "fine_grained"
     """Kinds of instruction, separated by commas."""
+    families: str = ""
+    """Task families, separated by commas; all of the suite when empty."""
     strategy: str = "asynchronous"
     """How the robot stack executes chunks."""
     run: Path = Path("out/robot_in_the_loop")
@@ -56,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
     with serve_bundle(options.bundle, options.run) as address:
         command = ["finevla", "eval", "tabletop", "--suite", SUITE, "--address", address, "--out", str(headless)]
         command += ["--kinds", options.kinds, "--trials", str(options.trials), "--workers", "1"]
+        command += ["--families", options.families] if options.families else []
         subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], check=True)
         graph.mkdir(parents=True, exist_ok=True)
         if not (graph / MANIFEST_FILE).exists():

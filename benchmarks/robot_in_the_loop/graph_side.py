@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rclpy.action import ActionClient
 from std_srvs.srv import Trigger
 
@@ -22,10 +23,11 @@ from finevla_interfaces.msg import ControllerStatus
 from finevla_interfaces.srv import JudgeScene, ResetScene
 from finevla_runtime.cli.options import parse
 from finevla_runtime.contracts.clock import elapsed_s
+from finevla_runtime.contracts.embodiment import load_embodiment
 from finevla_runtime.contracts.errors import BodyError
 from finevla_runtime.contracts.rubric_file import load_rubric
 from finevla_runtime.contracts.trial import Trial, TrialRecord
-from finevla_runtime.paths import RUBRICS
+from finevla_runtime.paths import HW_CONFIGS, RUBRICS
 from finevla_runtime.session.journal import JOURNAL_FILE, Journal, missing_trials
 from finevla_runtime.session.manifest import MANIFEST_FILE, Manifest, load_manifest
 from finevla_runtime.session.record_codec import record_from_json, trial_to_json
@@ -36,6 +38,8 @@ ANSWER_S = 20.0
 # An episode ends when the arms stood still for this long; the headless runner waits as long.
 STILL_S = 4.0
 WAITING = "waiting"
+# Rad, or open fraction.
+HOME_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Graph:
         """Sit at the desk of a stack that is up."""
         self._desk = desk
         self._client = ActionClient(desk.node, ExecuteInstruction, "finevla/execute_instruction")
+        embodiment = load_embodiment(HW_CONFIGS / "cobot_magic_sim.yaml")
+        self._home = np.array([joint.home for joint in embodiment.joints])
         self._status = desk.heard(ControllerStatus, "finevla/status", most=1)
 
     def run(self, trial: Trial, timeout_s: float) -> TrialRecord:
@@ -78,20 +84,24 @@ class Graph:
         answer = self._desk.call(ResetScene, "finevla/sim/reset_scene", ANSWER_S, scene=scene)
         if not answer.ok:
             raise BodyError(answer.code, answer.reason)
-        if not self._desk.wait(self._is_reset, ANSWER_S):
-            raise BodyError("FV-BEN-004", f"{scene}: the commander does not take its stop back.")
+        # Feedback from before the reset may still be on its way; a commander that began there would drive back.
+        if not self._desk.wait(self._is_home, ANSWER_S) or not self._desk.wait(self._is_started, ANSWER_S):
+            raise BodyError("FV-BEN-004", f"{scene}: the commander does not begin from home.")
         # The session hears the same status; two of them later it has heard that the stop is over.
         for _ in range(2):
-            self._hear(WAITING)
+            self._hear(lambda status: status.state == WAITING)
 
-    def _is_reset(self) -> bool:
-        self._hear("")
+    def _is_home(self) -> bool:
+        self._hear(lambda _: True)
+        return bool(np.abs(np.array(self._status[-1].measured) - self._home).max() < HOME_TOLERANCE)
+
+    def _is_started(self) -> bool:
         return bool(self._desk.call(Trigger, "finevla/reset", ANSWER_S).success)
 
-    def _hear(self, state: str) -> None:
-        """Wait for a new status; one that says ``state`` where that is not empty."""
+    def _hear(self, wanted: Callable[[ControllerStatus], bool]) -> None:
+        """Wait for a new status that is as wanted."""
         self._status.clear()
-        self._desk.wait(lambda: self._status and (not state or self._status[-1].state == state), ANSWER_S)
+        self._desk.wait(lambda: self._status and wanted(self._status[-1]), ANSWER_S)
 
     def _carry_out(self, trial: Trial, timeout_s: float) -> ExecuteInstruction.Result:
         self._desk.wait(self._client.server_is_ready, ANSWER_S)
