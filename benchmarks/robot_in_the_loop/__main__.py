@@ -93,9 +93,8 @@ def table(headless: dict[str, TrialRecord], graph: dict[str, TrialRecord], optio
         f"{options.strategy}`, {wall_clock_utc()[:10]}, {os.cpu_count()} cores. One judge, one rubric, one plan of "
         f"{len(shared)} trials.",
         "",
-        "| family | instruction | trials | done as told, headless | done as told, robot stack | violated, each | "
-        "seconds per trial, each |",
-        "|---|---|---|---|---|---|---|",
+        "| family | instruction | trials | done as told, headless | done as told, robot stack | violated, each |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [_row(*key, [headless[n] for n in names], [graph[n] for n in names]) for key, names in cells.items()]
     lines += ["", _difference(shared, headless, graph), ""]
@@ -104,8 +103,7 @@ def table(headless: dict[str, TrialRecord], graph: dict[str, TrialRecord], optio
 
 def _row(family: str, kind: str, headless: list[TrialRecord], graph: list[TrialRecord]) -> str:
     violated = "/".join(str(sum(_violated(record) for record in side)) for side in (headless, graph))
-    seconds = "/".join(f"{sum(record.steps for record in side) / len(side) / 10:.1f}" for side in (headless, graph))
-    return f"| {family} | {kind} | {len(headless)} | {_rate(headless)} | {_rate(graph)} | {violated} | {seconds} |"
+    return f"| {family} | {kind} | {len(headless)} | {_rate(headless)} | {_rate(graph)} | {violated} |"
 
 
 def _difference(shared: list[str], headless: dict[str, TrialRecord], graph: dict[str, TrialRecord]) -> str:

@@ -37,7 +37,7 @@ from sim_eval.rollout import time_limit_steps
 ANSWER_S = 20.0
 # An episode ends when the arms stood still for this long; the headless runner waits as long.
 STILL_S = 4.0
-WAITING = "waiting"
+WAITING, REFUSED = "waiting", "refused"
 # Rad, or open fraction.
 HOME_TOLERANCE = 0.02
 
@@ -74,6 +74,10 @@ class Graph:
         self._reset_scene(f"{trial.family}/{trial.scene_seed}")
         begin_ns = self._desk.clock.now_ns()
         result = self._carry_out(trial, timeout_s)
+        while result.outcome == REFUSED and elapsed_s(self._desk.clock, begin_ns) < ANSWER_S:
+            # Nodes that came up a moment ago have not all heard one another.
+            self._hear(lambda _: True)
+            result = self._carry_out(trial, timeout_s)
         if result.outcome not in ("finished", "timeout"):
             raise BodyError(result.code or "FV-BEN-001", f"{trial.trial_id}: {result.outcome}: {result.reason}")
         return self._judged(trial, elapsed_s(self._desk.clock, begin_ns))
