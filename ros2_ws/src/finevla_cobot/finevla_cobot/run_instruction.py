@@ -21,6 +21,7 @@ from finevla_cobot.qos import EVENT
 from finevla_cobot.spin import STEADY, StopSignals
 from finevla_interfaces.action import ExecuteInstruction
 from finevla_runtime.cli.options import parse
+from finevla_runtime.cli.robot import KindName
 from finevla_runtime.contracts.errors import BodyError, SetupError
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.robot.episode_watch import ORDINARY
@@ -43,7 +44,7 @@ class RunOptions:
 
     instruction: str
     """What the robot shall do."""
-    kind: InstructionKind = InstructionKind.FINE_GRAINED
+    kind: KindName = "fine_grained"
     """Whether the instruction is raw or fine-grained."""
     timeout_s: float = 60.0
     """Seconds after which the episode ends by itself."""
@@ -60,7 +61,7 @@ class RunOptions:
 def run_instruction(argv: Sequence[str]) -> int:
     """Let the policy carry out one instruction; return the exit code."""
     options = parse(RunOptions, argv, prog="finevla robot run")
-    Instruction(options.instruction, options.kind)
+    Instruction(options.instruction, InstructionKind(options.kind))
     with OperatorDesk(options.namespace) as desk:
         signals = StopSignals()
         return Hand(desk, signals).carry_out(options)
@@ -112,7 +113,7 @@ class Hand:
             )
         goal = ExecuteInstruction.Goal(
             instruction=options.instruction,
-            kind=options.kind.value,
+            kind=options.kind,
             trial_id=options.trial_id,
             variant_id=options.variant_id,
             seed=options.seed,
