@@ -24,7 +24,7 @@ def test_a_source_that_keeps_its_rate_and_its_stamps_is_well() -> None:
         ({"publishers": []}, "nobody publishes /cam"),
         ({"publishers": ["/driver", "/bag_player"]}, "has publishers /driver, /bag_player"),
         ({"arrivals_ns": []}, "nothing comes"),
-        ({"arrivals_ns": [0, 50 * MS, 100 * MS]}, "comes at 20.0 Hz, expected 30"),
+        ({"arrivals_ns": [0, 100 * MS, 200 * MS]}, "comes at 10.0 Hz, expected 30"),
         ({"problem": "is bgr8"}, "is bgr8"),
         ({"offsets_s": [0.0, 0.4]}, "wanders by 0.40 s"),
     ],
@@ -34,6 +34,16 @@ def test_what_is_wrong_with_a_source_is_named_with_a_remedy(change: dict[str, ob
     assert (check.ok, check.needed) == (False, True)
     assert detail in check.detail
     assert check.remedy
+
+
+def test_a_source_that_is_a_little_slow_is_a_note() -> None:
+    check = judge_source(replace(CAMERA, arrivals_ns=[0, 50 * MS, 100 * MS]))
+    assert (check.ok, check.needed) == (False, False)
+    assert "comes at 20.0 Hz, expected 30" in check.detail
+
+
+def test_single_late_messages_are_no_wandering_clock() -> None:
+    assert judge_source(replace(CAMERA, offsets_s=[0.02] * 58 + [0.5] * 2)).ok
 
 
 def test_another_clock_is_a_note_because_a_steady_offset_is_learnt() -> None:

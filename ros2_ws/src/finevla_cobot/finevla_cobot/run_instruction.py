@@ -33,6 +33,8 @@ RESULT_S = 10.0
 LAST_WORD_S = 1.0
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 FAR_START = "FV-SAF-015"
+# Between chunks that is no news.
+NOTHING_TO_FOLLOW = "FV-SAF-012"
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,12 @@ class Hand:
     def _show(self, message: Any) -> None:
         """Print the phase and its reasons when either changes; numbers within the reasons alone are no change."""
         feedback = message.feedback
-        codes = tuple(sorted(reason.partition(":")[0] for reason in feedback.reasons))
+        reasons = [reason for reason in feedback.reasons if not reason.startswith(NOTHING_TO_FOLLOW)]
+        codes = tuple(sorted(reason.partition(":")[0] for reason in reasons))
         if (feedback.phase, codes) == self._shown:
             return
         self._shown = (feedback.phase, codes)
-        _print(f"step {feedback.control_step:>5}  {feedback.phase}{': ' if codes else ''}{'; '.join(feedback.reasons)}")
+        _print(f"step {feedback.control_step:>5}  {feedback.phase}{': ' if codes else ''}{'; '.join(reasons)}")
         if FAR_START in codes:
             _print("to allow a slow motion to where the policy begins: finevla robot approach")
 
