@@ -31,7 +31,7 @@ def written(tmp_path: Path, old: str, new: str, count: int = 1) -> Path:
     return path
 
 
-def test_both_published_stacks_and_a_template_ship() -> None:
+def test_both_published_stacks_a_template_and_the_simulated_pair_ship() -> None:
     assert SHIPPED == ["agilex_ros1_names", "agilex_ros2", "cobot_magic_sim", "custom"]
 
 
@@ -39,9 +39,7 @@ def test_both_published_stacks_and_a_template_ship() -> None:
 def test_every_shipped_profile_loads_and_fits_the_robot(name: str) -> None:
     profile = find_topic_profile(name)
     assert profile.name == name
-    # The profile of the simulated pair is named after its body; the others are for the real one.
-    own = HW_CONFIGS / f"{name}.yaml"
-    require_cameras(profile, load_embodiment(own) if own.exists() else BODY)
+    require_cameras(profile, load_embodiment(HW_CONFIGS / "cobot_magic_sim.yaml") if "sim" in name else BODY)
     for arm in ARMS:
         status = profile.arm(arm).status
         if status is not None:

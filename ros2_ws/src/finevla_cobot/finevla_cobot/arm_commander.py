@@ -214,6 +214,8 @@ class ArmCommander(LifecycleNode):
         if command.phase is not self._phase:
             self._phase = command.phase
             self._publish_status()
+            if command.phase in (Phase.HOLDING, Phase.STOPPED):
+                self.get_logger().warning(f"{command.phase.value}: {'; '.join(map(str, command.reasons))}")
 
     def _brake(self, reason: Reason) -> None:
         """Command until everything rests; a transition waits for that, so nobody else ticks meanwhile."""
