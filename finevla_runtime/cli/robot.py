@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
+from typing import Literal
 
 from finevla_runtime.cli.options import dispatch, parse
 from finevla_runtime.cli.verbs import RunVerb
@@ -19,6 +20,8 @@ from finevla_runtime.safety.feasibility import explain
 from finevla_runtime.safety.scene_declaration import find_scene_declaration
 
 GROUP = "finevla.robot_verbs"
+# As on the wire; a command line would show the names of an enumeration's members instead.
+KindName = Literal["fine_grained", "raw"]
 # Known also where ROS 2 is not, so that help is the same everywhere and says what is missing.
 WITH_ROS = {
     "up": "Start the nodes of a robot, real or simulated, and bring them to life.",
@@ -44,7 +47,7 @@ class CheckOptions:
     """What the robot shall do."""
     scene: str
     """Declaration in hw_configs/scenes of what stands before the robot."""
-    kind: InstructionKind = InstructionKind.FINE_GRAINED
+    kind: KindName = "fine_grained"
     """Whether the instruction is raw or fine-grained."""
 
 
@@ -66,7 +69,7 @@ def robot_verbs() -> Mapping[str, RunVerb]:
 def check(argv: Sequence[str]) -> int:
     """Say what is understood of an instruction and why it would be refused."""
     options = parse(CheckOptions, argv, prog="finevla robot check")
-    instruction = Instruction(options.instruction, options.kind)
+    instruction = Instruction(options.instruction, InstructionKind(options.kind))
     found = explain(instruction.text, find_scene_declaration(options.scene))
     for line in found.lines():
         sys.stdout.write(line + "\n")

@@ -50,6 +50,9 @@ class Ending:
     code: str = ""
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.outcome.value} ({self.code}: {self.reason})" if self.code else self.outcome.value
+
 
 @dataclass(frozen=True, eq=False)
 class CommanderReport:

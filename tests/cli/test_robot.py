@@ -22,7 +22,7 @@ def without_ros(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(instruction: str, scene: str = "tabletop_arm") -> int:
-    return robot(["check", "--instruction", instruction, "--scene", scene])
+    return robot(["check", "--instruction", instruction, "--scene", scene, "--kind", "raw"])
 
 
 def test_check_shows_what_was_understood(without_ros: None, capsys: pytest.CaptureFixture[str]) -> None:

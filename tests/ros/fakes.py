@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from std_msgs.msg import Bool, Empty, String
 from std_srvs.srv import Trigger
@@ -13,8 +14,18 @@ from finevla_cobot.qos import EVENT, STATE
 from finevla_cobot.spin import STEADY
 from finevla_interfaces.msg import ControllerStatus, Episode, PolicyStatus
 from finevla_interfaces.srv import StartRecording
+from tests.ros.peer import Peer
 
 STATUS_S = 0.05
+
+
+def until_ready(peer: Peer, diagnostics: list[DiagnosticArray]) -> None:
+    """Wait until a session says that whoever it needs is there; ``diagnostics`` were heard since before its start."""
+
+    def is_ready() -> bool:
+        return any(status.name == "session" and status.message == "ready" for a in diagnostics for status in a.status)
+
+    peer.until(is_ready, "a session that is ready")
 
 
 class FakeCommander:

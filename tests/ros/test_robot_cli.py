@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 
 from finevla_interfaces.msg import Episode
 from tests.ros.cli_process import CliProcess
 from tests.ros.conftest import StartNode
-from tests.ros.fakes import FakeCommander, FakePolicy
+from tests.ros.fakes import FakeCommander, FakePolicy, until_ready
 from tests.ros.peer import Peer
 
 CUBE = "pick up the red cube with the left arm"
@@ -35,8 +36,9 @@ def commander(peer: Peer, start_node: StartNode) -> FakeCommander:
     """A session whose neighbours are well."""
     made = FakeCommander(peer.node)
     FakePolicy(peer.node)
+    diagnostics = peer.heard(DiagnosticArray, "/diagnostics")
     start_node("session", parameters={"scene": "tabletop_arm"})
-    peer.until(lambda: made.episodes, "the session")
+    until_ready(peer, diagnostics)
     return made
 
 
@@ -47,7 +49,8 @@ def end(peer: Peer, process: CliProcess) -> int:
 
 def begin(peer: Peer, cli: Start, commander: FakeCommander) -> CliProcess:
     process = cli("run", "--instruction", CUBE, "--timeout-s", "60")
-    peer.until(lambda: "moving" in process.output(), "arms that move")
+    peer.until(lambda: "moving" in process.output() or process.ended(), "arms that move")
+    assert not process.ended(), process.output()
     assert commander.episodes[-1].instruction == CUBE
     return process
 
@@ -56,7 +59,8 @@ def test_run_shows_phases_and_reasons_and_ends_with_0_at_the_timeout(
     peer: Peer, cli: Start, commander: FakeCommander
 ) -> None:
     process = cli("run", "--instruction", CUBE, "--kind", "raw", "--timeout-s", "3", "--seed", "5")
-    peer.until(lambda: "moving" in process.output(), "arms that move")
+    peer.until(lambda: "moving" in process.output() or process.ended(), "arms that move")
+    assert not process.ended(), process.output()
     commander.says = {"state": "holding", "reasons": ["FV-SAF-015: left_j1 would begin 0.9 rad away."]}
     peer.until(lambda: "holding: FV-SAF-015: left_j1" in process.output(), "the reason of the hold")
     assert "finevla robot approach" in process.output()
@@ -118,8 +122,9 @@ def test_without_a_session_run_says_what_to_start(peer: Peer, cli: Start) -> Non
 def test_a_session_that_goes_away_is_told(peer: Peer, cli: Start, start_node: StartNode) -> None:
     made = FakeCommander(peer.node)
     FakePolicy(peer.node)
+    diagnostics = peer.heard(DiagnosticArray, "/diagnostics")
     session = start_node("session")
-    peer.until(lambda: made.episodes, "the session")
+    until_ready(peer, diagnostics)
     process = begin(peer, cli, made)
     session.process.kill()
     session.process.wait()

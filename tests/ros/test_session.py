@@ -16,7 +16,7 @@ from finevla_interfaces.action import ExecuteInstruction
 from finevla_interfaces.msg import Episode
 from finevla_interfaces.srv import ChangeInstruction, EndTrial, StartTrial
 from tests.ros.conftest import StartNode
-from tests.ros.fakes import FakeCommander, FakePolicy, FakeRecorder
+from tests.ros.fakes import FakeCommander, FakePolicy, FakeRecorder, until_ready
 from tests.ros.node_process import NodeProcess
 from tests.ros.peer import Peer
 
@@ -42,11 +42,7 @@ class Theatre:
         diagnostics = self.peer.heard(DiagnosticArray, "/diagnostics")
         self.session = self._start_node("session", parameters=parameters)
         self.peer.until(self.client.server_is_ready, "the session's action")
-
-        def is_ready() -> bool:
-            return any(s.name == "session" and s.message == "ready" for a in diagnostics for s in a.status)
-
-        self.peer.until(is_ready, "a session that is ready")
+        until_ready(self.peer, diagnostics)
 
     def send(self, **fields: object) -> Any:
         """Give a goal and return its handle."""

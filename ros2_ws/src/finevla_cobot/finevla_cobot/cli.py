@@ -15,8 +15,8 @@ from finevla_cobot.spin import StopSignals
 from finevla_cobot.stack import KINDS, find_config, load_stack
 from finevla_interfaces.srv import ChangeInstruction
 from finevla_runtime.cli.options import parse
+from finevla_runtime.cli.robot import KindName
 from finevla_runtime.contracts.errors import SetupError
-from finevla_runtime.contracts.instruction import InstructionKind
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class GraphOptions:
 
 
 @dataclass(frozen=True)
-class ChangeOptions(GraphOptions):
+class ChangeOptions:
     """Give the running episode another instruction; a refused one leaves it as it is."""
 
-    instruction: str = ""
+    instruction: str
     """What the robot shall do from now on."""
-    kind: InstructionKind = InstructionKind.FINE_GRAINED
+    kind: KindName = "fine_grained"
     """Whether the instruction is raw or fine-grained."""
+    namespace: str = ""
+    """Namespace of the robot's nodes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def approach(argv: Sequence[str]) -> int:
 def change(argv: Sequence[str]) -> int:
     """Give the running episode another instruction."""
     options = parse(ChangeOptions, argv, prog="finevla robot change")
-    fields = {"instruction": options.instruction, "kind": options.kind.value}
+    fields = {"instruction": options.instruction, "kind": options.kind}
     with OperatorDesk(options.namespace) as desk:
         answer = desk.call(ChangeInstruction, "finevla/change_instruction", **fields)
     if not answer.accepted:

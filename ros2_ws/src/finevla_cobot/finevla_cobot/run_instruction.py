@@ -21,6 +21,7 @@ from finevla_cobot.qos import EVENT
 from finevla_cobot.spin import STEADY, StopSignals
 from finevla_interfaces.action import ExecuteInstruction
 from finevla_runtime.cli.options import parse
+from finevla_runtime.cli.robot import KindName
 from finevla_runtime.contracts.errors import BodyError, SetupError
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.robot.episode_watch import ORDINARY
@@ -32,6 +33,8 @@ RESULT_S = 10.0
 LAST_WORD_S = 1.0
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 FAR_START = "FV-SAF-015"
+# Between chunks that is no news.
+NOTHING_TO_FOLLOW = "FV-SAF-012"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class RunOptions:
 
     instruction: str
     """What the robot shall do."""
-    kind: InstructionKind = InstructionKind.FINE_GRAINED
+    kind: KindName = "fine_grained"
     """Whether the instruction is raw or fine-grained."""
     timeout_s: float = 60.0
     """Seconds after which the episode ends by itself."""
@@ -60,7 +63,7 @@ class RunOptions:
 def run_instruction(argv: Sequence[str]) -> int:
     """Let the policy carry out one instruction; return the exit code."""
     options = parse(RunOptions, argv, prog="finevla robot run")
-    Instruction(options.instruction, options.kind)
+    Instruction(options.instruction, InstructionKind(options.kind))
     with OperatorDesk(options.namespace) as desk:
         signals = StopSignals()
         return Hand(desk, signals).carry_out(options)
@@ -112,7 +115,7 @@ class Hand:
             )
         goal = ExecuteInstruction.Goal(
             instruction=options.instruction,
-            kind=options.kind.value,
+            kind=options.kind,
             trial_id=options.trial_id,
             variant_id=options.variant_id,
             seed=options.seed,
@@ -138,11 +141,12 @@ class Hand:
     def _show(self, message: Any) -> None:
         """Print the phase and its reasons when either changes; numbers within the reasons alone are no change."""
         feedback = message.feedback
-        codes = tuple(sorted(reason.partition(":")[0] for reason in feedback.reasons))
+        reasons = [reason for reason in feedback.reasons if not reason.startswith(NOTHING_TO_FOLLOW)]
+        codes = tuple(sorted(reason.partition(":")[0] for reason in reasons))
         if (feedback.phase, codes) == self._shown:
             return
         self._shown = (feedback.phase, codes)
-        _print(f"step {feedback.control_step:>5}  {feedback.phase}{': ' if codes else ''}{'; '.join(feedback.reasons)}")
+        _print(f"step {feedback.control_step:>5}  {feedback.phase}{': ' if codes else ''}{'; '.join(reasons)}")
         if FAR_START in codes:
             _print("to allow a slow motion to where the policy begins: finevla robot approach")
 

@@ -245,8 +245,7 @@ class Session(Node):
             self._say_idle(running)
 
     def _say_idle(self, running: Running) -> None:
-        ending = running.watch.ending
-        self.get_logger().info(f"episode {running.episode.episode_id} ends: {ending}")
+        self.get_logger().info(f"episode {running.episode.episode_id} ends: {running.watch.ending}")
         running.episode.state = Episode.IDLE
         self._say(running.episode)
 

@@ -8,7 +8,6 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
 
 from finevla_cobot.arm_commander import CommanderSettings
@@ -18,10 +17,11 @@ from finevla_cobot.recorder import RecorderSettings
 from finevla_cobot.session import SessionSettings
 from finevla_cobot.sim_arm import SimArmSettings
 from finevla_runtime.contracts.errors import SetupError, unknown_name
-from finevla_runtime.contracts.strict_yaml import Node, load_yaml
+from finevla_runtime.contracts.strict_yaml import Node, load_yaml, parse_yaml
 
 ANYWHERE = "/**/"
 PARAMETERS = "ros__parameters"
+TEXTS = tuple[str, ...]
 CONFIG = Path(get_package_share_directory("finevla_cobot"), "config")
 
 
@@ -106,7 +106,7 @@ def load_stack(path: Path, overrides: Iterable[str] = ()) -> Stack:
     beside: dict[str, dict[str, object]] = {}
     for text in overrides:
         name, parameter, value = _override(text, said)
-        beside.setdefault(name, {})[parameter] = _checked(known[name], parameter, value, text)
+        beside.setdefault(name, {})[parameter] = _value(value, known[name], parameter)
     for name, values in beside.items():
         said[name] |= values
     stack = Stack(path, tuple(kind for kind in KINDS if kind.name in said), said, beside)
@@ -115,33 +115,28 @@ def load_stack(path: Path, overrides: Iterable[str] = ()) -> Stack:
 
 
 def _read(node: Node, kind: NodeKind) -> dict[str, object]:
-    return {
-        name: _checked(kind, name, yaml.safe_load(yaml.serialize(child.raw)), child.place)
-        for name, child in node.items()
-    }
+    return {name: _value(child, kind, name) for name, child in node.items()}
 
 
-def _checked(kind: NodeKind, name: str, value: object, place: str) -> object:
+def _value(node: Node, kind: NodeKind, name: str) -> object:
     hints = get_type_hints(kind.settings)
     if name not in hints:
-        raise unknown_name("FV-ROS-001", "parameter", name, hints, f"{kind.name}, {place}")
+        raise unknown_name("FV-ROS-001", "parameter", name, hints, f"{kind.name}, {node.place}")
+    value: object = list(node.map(Node.scalar)) if hints[name] == TEXTS else node.scalar()
     expected, read = READERS[hints[name]]
     if read(value) is None:
-        raise SetupError("FV-ROS-003", f"{place}: {kind.name} has {name} {value!r}, wanted {expected}.")
+        raise SetupError("FV-ROS-003", f"{node.place}: {kind.name} has {name} {value!r}, wanted {expected}.")
     return value
 
 
-def _override(text: str, said: Mapping[str, object]) -> tuple[str, str, object]:
+def _override(text: str, said: Mapping[str, object]) -> tuple[str, str, Node]:
     target, equals, value = text.partition("=")
     name, dot, parameter = target.partition(".")
     if not equals or not dot or not parameter:
         raise SetupError("FV-STK-003", f"{text!r} cannot be read; wanted NODE.PARAMETER=VALUE.")
     if name not in said:
         raise unknown_name("FV-STK-002", "node", name, said, repr(text))
-    try:
-        return name, parameter, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SetupError("FV-STK-003", f"{text!r}: the value is no YAML: {error}") from error
+    return name, parameter, parse_yaml(value or '""', f"--set {target}")
 
 
 def _require_agreement(stack: Stack) -> None:
