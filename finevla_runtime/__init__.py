@@ -1,3 +1,3 @@
 """FineVLA Runtime: steerable vision-language-action policies, served, driven and measured."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

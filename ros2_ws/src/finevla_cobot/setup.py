@@ -10,7 +10,7 @@ VERBS = ("up", "run", "change", "stop", "reset", "approach", "doctor", "activate
 
 setup(
     name=NAME,
-    version="0.2.0",
+    version="0.3.0",
     packages=find_packages(include=[f"{NAME}*"]),
     package_data={NAME: ["py.typed"]},
     data_files=[
