@@ -14,7 +14,7 @@ from finevla_runtime.contracts.clock import Clock, elapsed_s, process_cpu_s
 from finevla_runtime.contracts.errors import PolicyError
 from finevla_runtime.contracts.instruction import InstructionKind
 from finevla_runtime.contracts.observation import Observation
-from finevla_runtime.contracts.policy import Policy
+from finevla_runtime.contracts.policy import OWN_FAULTS, Policy
 from finevla_runtime.contracts.rubric import FamilyRubric
 from finevla_runtime.contracts.trial import Trial, TrialRecord
 from finevla_runtime.session.manifest import RolloutSettings
@@ -33,8 +33,6 @@ STILL_AFTER_SUCCESS = 10
 STILL_WITHOUT_SUCCESS = 40
 """Still control steps after which any other trial ends: a policy that stands still sees the same and stays."""
 FILM_CAMERA = "cam_high"
-# Errors that are the policy's own doing; every other PolicyError is the server's or the network's.
-_OWN_FAULTS = ("FV-ACT-003", "FV-SRV-007")
 
 
 class World(Protocol):
@@ -170,7 +168,7 @@ def _query(
     try:
         chunk = policy.infer(observation)
     except PolicyError as error:
-        if error.code not in _OWN_FAULTS:
+        if error.code not in OWN_FAULTS:
             raise
         tally.fault = f"policy fault {error.code} at step {tally.steps}"
         return None, seen

@@ -110,6 +110,10 @@ class PolicySpec:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
+# Errors that are the policy's own doing; every other PolicyError is the server's or the network's.
+OWN_FAULTS = ("FV-ACT-003", "FV-SRV-007")
+
+
 class Policy(Protocol):
     """What every policy does: remote client, engine, scripted fake."""
 

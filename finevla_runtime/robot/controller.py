@@ -217,4 +217,6 @@ class Controller:
 
     def _end(self, reason: Reason | None) -> None:
         self._ticket, self._ended = None, reason
+        # What an operator allowed was for this episode.
+        self.guard.allow_approach(False)
         self.executor.expect(None)

@@ -8,16 +8,15 @@ from enum import Enum
 import numpy as np
 
 from finevla_runtime.contracts.action import ActionChunk, ChunkPrefix
-from finevla_runtime.contracts.errors import FineVLAError
+from finevla_runtime.contracts.errors import FineVLAError, PolicyError
 from finevla_runtime.contracts.instruction import Instruction
 from finevla_runtime.contracts.observation import Observation
+from finevla_runtime.contracts.policy import OWN_FAULTS
 from finevla_runtime.motion.chunk_queue import Ticket
 from finevla_runtime.motion.execution import Execution, Strategy
 from finevla_runtime.motion.latency import Latency
 from finevla_runtime.motion.synchroniser import Synchronised
 
-# An answer that says nothing about the policy: the server is busy, slow or away, and may come back.
-_PASSING = ("FV-NET-", "FV-SRV-")
 # A chunk on its way to the controller is not yet in what the controller says.
 _DELIVERY_NS = 100_000_000
 # A camera's period is no multiple of a step; this share of a step early is on time.
@@ -172,14 +171,17 @@ class PolicyLoop:
         return True
 
     def fail(self, question: Question, error: FineVLAError, now_ns: int) -> None:
-        """Take a failure: a passing one is tried again until patience ends, any other is the policy's fault."""
+        """Take a failure: a server that is away is asked again for a while, a policy's own fault ends the episode.
+
+        An error that is no PolicyError means that what is served no longer fits, which asking again does not mend.
+        """
         self._asking = False
         if self._episode is None or question.ticket != self._episode.ticket:
             return
         self.error = error
         if self._failing_since_ns is None:
             self._failing_since_ns = now_ns
-        if not error.code.startswith(_PASSING):
+        if error.code in OWN_FAULTS or not isinstance(error, PolicyError):
             self.health = Health.FAULTY
         elif now_ns - self._failing_since_ns > self._patience_ns:
             self.health = Health.LOST

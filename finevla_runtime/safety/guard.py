@@ -100,9 +100,9 @@ class Guard:
         self._admitted = self._may_approach = False
         return None
 
-    def allow_approach(self) -> None:
+    def allow_approach(self, allowed: bool = True) -> None:
         """Let the next motion begin from further away than the start tolerance, slowly; an operator says so."""
-        self._may_approach = True
+        self._may_approach = allowed
 
     def stop(self, reason: Reason) -> None:
         """Latch a stop, as an emergency button does; the next tick brakes."""

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finevla_runtime.contracts.errors import unknown_name
 from finevla_runtime.contracts.strict_yaml import Node, load_yaml
+from finevla_runtime.paths import HW_CONFIGS
 from finevla_runtime.safety.lexicon import APPROACH, COLOR, MATERIAL, SHAPE, Lexicon, find_lexicon
 
 ARMS = ("left", "right")
+SCENES = HW_CONFIGS / "scenes"
 _PROPERTY_KEYS = {"colours": COLOR, "materials": MATERIAL, "shapes": SHAPE}
 
 
@@ -49,6 +52,14 @@ class SceneDeclaration:
     objects: tuple[DeclaredObject, ...]
     forbidden: tuple[str, ...] = ()
     strict: bool = False
+
+
+def find_scene_declaration(name: str, folder: Path = SCENES) -> SceneDeclaration:
+    """Load a scene by its name (SetupError FV-FEA-013 for an unknown one, else see ``load_scene_declaration``)."""
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise unknown_name("FV-FEA-013", "scene", name, known, str(folder.name))
+    return load_scene_declaration(folder / f"{name}.yaml")
 
 
 def load_scene_declaration(path: Path) -> SceneDeclaration:

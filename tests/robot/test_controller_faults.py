@@ -139,6 +139,16 @@ def test_first_command_far_from_the_body_is_refused_until_an_operator_allows_a_s
     assert robot.run(0.1).phase is Phase.HOLDING
 
 
+def test_consent_to_an_approach_ends_with_its_episode() -> None:
+    robot = Robot()
+    robot.controller.allow_approach()
+    robot.controller.end()
+    assert robot.controller.begin(Ticket("next", 0), robot.now_ns) is None
+    robot.offer(robot.chunk(away=0.4, rate=0.0), Ticket("next", 0))
+    assert robot.run(0.1).phase is Phase.HOLDING
+    assert codes(robot) == {"FV-SAF-015"}
+
+
 @settings(max_examples=20)
 @given(st.sampled_from([0.0, 0.02, 0.1, 0.3]), st.lists(st.floats(-0.3, 0.3), min_size=2, max_size=6))
 def test_seams_between_chunks_are_smooth_whatever_the_chunks_say(blend_s: float, jumps: list[float]) -> None:

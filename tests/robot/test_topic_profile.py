@@ -31,15 +31,15 @@ def written(tmp_path: Path, old: str, new: str, count: int = 1) -> Path:
     return path
 
 
-def test_both_published_stacks_and_a_template_ship() -> None:
-    assert SHIPPED == ["agilex_ros1_names", "agilex_ros2", "custom"]
+def test_both_published_stacks_a_template_and_the_simulated_pair_ship() -> None:
+    assert SHIPPED == ["agilex_ros1_names", "agilex_ros2", "cobot_magic_sim", "custom"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_profile_loads_and_fits_the_robot(name: str) -> None:
     profile = find_topic_profile(name)
     assert profile.name == name
-    require_cameras(profile, BODY)
+    require_cameras(profile, load_embodiment(HW_CONFIGS / "cobot_magic_sim.yaml") if "sim" in name else BODY)
     for arm in ARMS:
         status = profile.arm(arm).status
         if status is not None:

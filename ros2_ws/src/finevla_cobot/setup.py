@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 NAME = "finevla_cobot"
 NODES = ("arm_commander", "policy_client", "recorder", "session", "sim_arm")
+VERBS = ("up", "run", "change", "stop", "reset", "approach", "doctor", "activate")
 
 setup(
     name=NAME,
@@ -23,5 +24,9 @@ setup(
     maintainer_email="maintainers@finevla-runtime.org",
     description="ROS 2 nodes that let a served policy drive a pair of arms, guarded, recorded and judged.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [f"{node} = {NAME}.{node}:main" for node in NODES]},
+    entry_points={
+        "console_scripts": [f"{node} = {NAME}.{node}:main" for node in NODES],
+        # What `finevla robot` finds when this package is there.
+        "finevla.robot_verbs": [f"{verb} = {NAME}.cli:{verb}" for verb in VERBS],
+    },
 )

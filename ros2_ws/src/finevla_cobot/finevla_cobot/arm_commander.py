@@ -224,6 +224,8 @@ class ArmCommander(LifecycleNode):
         if command.phase is not self._phase:
             self._phase = command.phase
             self._publish_status()
+            if command.phase in (Phase.HOLDING, Phase.STOPPED):
+                self.get_logger().warning(f"{command.phase.value}: {'; '.join(map(str, command.reasons))}")
 
     def _look_at_the_wall_clock(self) -> None:
         """Note how far the wall clock is ahead; between two looks, stamps are as even as the steady clock."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
@@ -48,6 +49,8 @@ STATUS_HZ = 20.0
 FASTEST_HZ = 1000.0
 UPKEEP_S = 1.0
 COMPLAIN_S = 1.0
+# A reset puts the arms elsewhere; they follow a command again from the first one that is this near.
+NEAR_RAD = 0.2
 ROWS = {arm: slice(index * ARM_DOF, (index + 1) * ARM_DOF) for index, arm in enumerate(ARMS)}
 
 
@@ -117,6 +120,7 @@ class SimArm(Node):
         self._steady = clock or SteadyClock()
         self._last_ns = self._steady.now_ns()
         self._dropped_s, self._refused = 0.0, 0
+        self._moved_by_hand: set[str] = set()
         self._stamps: dict[str, Time] = {}
         self._open_topics(embodiment)
         self._open_services()
@@ -181,10 +185,16 @@ class SimArm(Node):
     def _aim(self, arm: str, names: list[str], positions: array[float]) -> None:
         """Take a new target; a command that the profile does not describe is refused and the old one stays."""
         try:
-            self._target[ROWS[arm]] = self._driver.read_command(arm, names, positions)
+            wanted = self._driver.read_command(arm, names, positions)
         except BodyError as error:
             self._refused += 1
             self.get_logger().error(str(error), throttle_duration_sec=COMPLAIN_S)
+            return
+        if arm in self._moved_by_hand:
+            if np.abs(wanted - self._target[ROWS[arm]])[:-1].max() > NEAR_RAD:
+                return
+            self._moved_by_hand.discard(arm)
+        self._target[ROWS[arm]] = wanted
 
     def _tick(self) -> None:
         now_ns = self._steady.now_ns()
@@ -233,7 +243,8 @@ class SimArm(Node):
         except FineVLAError as error:
             response.code, response.reason = error.code, error.message
             return response
-        # The arms stand at home now, and nobody has told them anything yet.
+        # The arms stand at home now. Whoever commands them still means where they were, and must begin anew from here.
+        self._moved_by_hand.update(ARMS)
         self._target = self._body.true_position()
         self._last_ns = self._steady.now_ns()
         response.ok = True

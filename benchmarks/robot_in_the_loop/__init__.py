@@ -1,0 +1,1 @@
+"""The same trials headless and through the whole robot stack, judged alike."""
