@@ -92,6 +92,7 @@ class Controller:
         self._measured_ns = [-1, -1]
         self._faults = ["", ""]
         self._operator_ns = 0
+        self._pressed = False
         self._limited: Counter[str] = Counter()
         self._ended: Reason | None = None
         self._last: Command | None = None
@@ -111,7 +112,7 @@ class Controller:
 
     def start(self, now_ns: int) -> Reason | None:
         """Begin to command from where the body stands, also after a stop; return why not."""
-        problem = self._unheard(now_ns) or self.guard.start(self._situation(now_ns))
+        problem = self._button() or self._unheard(now_ns) or self.guard.start(self._situation(now_ns))
         if problem is None:
             self._end(None)
             self.executor.queue.flush(now_ns)
@@ -142,6 +143,12 @@ class Controller:
         """Brake and hold until somebody starts the controller again."""
         self.guard.stop(reason)
         self._end(None)
+
+    def emergency_button(self, pressed: bool) -> None:
+        """Take what the emergency button says: pressed it stops, and until it is released nothing can be started."""
+        self._pressed = pressed
+        if pressed:
+            self.stop(Reason("FV-SAF-022", "the emergency button was pressed."))
 
     def allow_approach(self) -> None:
         """Let the next motion begin from far away, slowly."""
@@ -194,6 +201,9 @@ class Controller:
     def _situation(self, now_ns: int) -> Situation:
         faults = [f"{side} arm: {fault}" for side, fault in zip(("left", "right"), self._faults, strict=True) if fault]
         return Situation(now_ns, self._measured.copy(), min(self._measured_ns), None, "; ".join(faults))
+
+    def _button(self) -> Reason | None:
+        return Reason("FV-SAF-024", "the emergency button is pressed; release it first.") if self._pressed else None
 
     def _unheard(self, now_ns: int) -> Reason | None:
         silent = [side for side, at in zip(("left", "right"), self._measured_ns, strict=True) if at < 0]

@@ -318,3 +318,20 @@ def test_silence_of_an_arm_is_no_start() -> None:
     assert problem is not None
     assert "right arm" in problem.text
     assert fresh.tick(robot.now_ns) is None
+
+
+def test_an_emergency_button_stops_and_nothing_starts_before_it_is_released() -> None:
+    robot = Robot()
+    robot.offer(robot.chunk(rate=0.3))
+    robot.run(0.4)
+    robot.controller.emergency_button(True)
+    assert robot.run(0.5).phase is Phase.STOPPED
+    assert codes(robot) == {"FV-SAF-022"}
+    refused = robot.controller.start(robot.now_ns)
+    assert refused is not None
+    assert refused.code == "FV-SAF-024"
+    # Releasing it starts nothing by itself.
+    robot.controller.emergency_button(False)
+    assert robot.run(0.1).phase is Phase.STOPPED
+    assert robot.controller.start(robot.now_ns) is None
+    assert_smooth(robot)

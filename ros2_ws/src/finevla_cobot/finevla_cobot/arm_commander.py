@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.time import Time
+from rclpy.timer import Timer
 from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 
@@ -70,11 +72,13 @@ class ArmCommander(LifecycleNode):
         self._steady = SteadyClock()
         self._controller: Controller | None = None
         self._ports: tuple[ArmPort, ...] = ()
-        self._active = False
+        self._active = self._is_pressed = False
         self._episode = Episode()
         self._phase: Phase | None = None
         self._problem = ""
+        self._wall_ahead_ns = 0
         self._joint_states: JointStates | None = None
+        self._tick_timer: Timer | None = None
         self._status_publisher = self.create_publisher(ControllerStatus, "finevla/status", EVENT)
         self._diagnostics = Diagnostics(self)
         self.create_subscription(Episode, "finevla/episode", self._on_episode, STATE)
@@ -93,7 +97,9 @@ class ArmCommander(LifecycleNode):
         try:
             self._configure()
         except FineVLAError as error:
+            self._forget()
             return self._refuse(str(error))
+        self._problem = ""
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -108,6 +114,7 @@ class ArmCommander(LifecycleNode):
             problem = str(refused) if refused is not None else None
         if problem is not None:
             return self._refuse(problem)
+        self._look_at_the_wall_clock()
         # What was made until now lives as long as the process; the collector need not look at it while arms move.
         gc.freeze()
         self._active, self._problem = True, ""
@@ -177,18 +184,21 @@ class ArmCommander(LifecycleNode):
             space=space,
             deadman_s=settings.deadman_s,
         )
-        self._ports = tuple(
-            ArmPort(self, profile, embodiment, arm, self._controller, listens=settings.arm_status != "off")
-            for arm in ARMS
-        )
+        self._controller.emergency_button(self._is_pressed)
+        listens = settings.arm_status != "off"
+        for arm in ARMS:
+            # One by one: an arm that cannot be had must not leave the topics of the other one behind.
+            self._ports += (ArmPort(self, profile, embodiment, arm, self._controller, listens),)
         self._tick_timer = self.create_timer(1.0 / settings.control_hz, self._tick, clock=STEADY)
 
     def _forget(self) -> None:
         for port in self._ports:
             port.close()
-        if self._controller is not None:
+        if self._joint_states is not None:
+            self._joint_states.close()
+        if self._tick_timer is not None:
             self.destroy_timer(self._tick_timer)
-        self._controller, self._ports = None, ()
+        self._controller, self._ports, self._joint_states, self._tick_timer = None, (), None, None
 
     def _missing(self) -> str | None:
         return next((problem for port in self._ports if (problem := port.not_ready())), None)
@@ -196,19 +206,19 @@ class ArmCommander(LifecycleNode):
     def _refuse(self, problem: str) -> TransitionCallbackReturn:
         self._problem = problem
         self.get_logger().error(problem)
-        if self._controller is not None and not self._active and not self._ports:
-            self._controller = None
         return TransitionCallbackReturn.FAILURE
 
     def _tick(self) -> None:
         if not self._active or self._controller is None:
             return
-        command = self._controller.tick(self._steady.now_ns())
+        now_ns = self._steady.now_ns()
+        command = self._controller.tick(now_ns)
         if command is not None:
-            self._send(command)
+            self._send(command, now_ns)
 
-    def _send(self, command: Command) -> None:
-        stamp = self.get_clock().now().to_msg()
+    def _send(self, command: Command, now_ns: int) -> None:
+        """Publish a command, stamped with the instant that it was calculated for, however long that took."""
+        stamp = Time(nanoseconds=now_ns + self._wall_ahead_ns).to_msg()
         for index, port in enumerate(self._ports):
             port.send(command.setpoint, slice(index * ARM_DOF, (index + 1) * ARM_DOF), stamp)
         if command.phase is not self._phase:
@@ -216,6 +226,10 @@ class ArmCommander(LifecycleNode):
             self._publish_status()
             if command.phase in (Phase.HOLDING, Phase.STOPPED):
                 self.get_logger().warning(f"{command.phase.value}: {'; '.join(map(str, command.reasons))}")
+
+    def _look_at_the_wall_clock(self) -> None:
+        """Note how far the wall clock is ahead; between two looks, stamps are as even as the steady clock."""
+        self._wall_ahead_ns = self.get_clock().now().nanoseconds - self._steady.now_ns()
 
     def _brake(self, reason: Reason) -> None:
         """Command until everything rests; a transition waits for that, so nobody else ticks meanwhile."""
@@ -260,8 +274,9 @@ class ArmCommander(LifecycleNode):
             self.get_logger().warning(f"{refused.code}: {refused.text}", throttle_duration_sec=1.0)
 
     def _on_estop(self, message: Bool) -> None:
-        if message.data and self._controller is not None:
-            self._controller.stop(Reason("FV-SAF-022", "the emergency stop topic says stop."))
+        self._is_pressed = message.data
+        if self._controller is not None:
+            self._controller.emergency_button(message.data)
 
     def _on_heartbeat(self, message: Empty) -> None:
         del message
@@ -309,6 +324,7 @@ class ArmCommander(LifecycleNode):
             text = self._problem or "not active"
             self._diagnostics.publish(Level.ERROR if self._problem else Level.WARN, text, {})
             return
+        self._look_at_the_wall_clock()
         state = self._controller.state()
         level = {Phase.STOPPED: Level.ERROR, Phase.HOLDING: Level.WARN}.get(state.phase, Level.OK)
         text = "; ".join(str(reason) for reason in state.reasons) or state.phase.value

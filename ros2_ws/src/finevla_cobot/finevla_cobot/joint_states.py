@@ -32,3 +32,7 @@ class JointStates:
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.position = array("d", measured * self._scale)
         self._publisher.publish(message)
+
+    def close(self) -> None:
+        """Give the topic back."""
+        self._node.destroy_publisher(self._publisher)
