@@ -212,6 +212,11 @@ class BatchWorker:
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
+    @property
+    def continues(self) -> bool:
+        """Return whether the engine can continue the rows of a chunk before."""
+        return self._engine.continues
+
     def close(self, timeout_s: float) -> None:
         """Finish what is queued and end the thread."""
         self.queue.close()

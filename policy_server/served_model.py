@@ -10,6 +10,7 @@ from finevla_runtime.contracts.action import ActionChunk
 from finevla_runtime.contracts.errors import FineVLAError, PolicyError
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
+from finevla_runtime.processing.continuation import Continuation, continuation_inputs
 from finevla_runtime.processing.pipeline import Processor
 from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.codec import encode_spec
@@ -47,13 +48,35 @@ class ServedModel:
         self._worker = worker
         self.message = encode_spec(
             bundle.spec,
-            pb.ModelSpec(bundle_digest=bundle.digest, engine=engine_name, max_batch=worker.queue.max_batch),
+            pb.ModelSpec(
+                bundle_digest=bundle.digest,
+                engine=engine_name,
+                max_batch=worker.queue.max_batch,
+                rtc_supported=worker.continues,
+            ),
         )
 
-    def submit(self, observation: Observation, episode_seed: int, demand: Demand, answer: Future[Rows]) -> None:
+    @property
+    def continues(self) -> bool:
+        """Return whether the engine can continue the rows of a chunk before."""
+        return self.message.rtc_supported
+
+    def submit(
+        self,
+        observation: Observation,
+        episode_seed: int,
+        demand: Demand,
+        answer: Future[Rows],
+        continuation: Continuation | None = None,
+    ) -> None:
         """Process an observation and queue it; ``answer`` receives the rows or the reason there are none.
 
-        ``episode_seed`` is the session's: it decides the noise of policies that start from noise.
+        Args:
+            observation: what the robot saw.
+            episode_seed: the session's; it decides the noise of policies that start from noise.
+            demand: how long the answer is worth waiting for.
+            answer: receives the rows.
+            continuation: what the rows must continue, only where the model ``continues``.
 
         Raises:
             Refusal: BAD_OBSERVATION (with the cause's own code), QUEUE_FULL, DRAINING.
@@ -62,6 +85,8 @@ class ServedModel:
             inputs = self._processor.inputs(observation, episode_seed)
         except FineVLAError as error:
             raise Refusal(Reason.BAD_OBSERVATION, error.message, error.code) from error
+        if self.continues:
+            inputs |= continuation_inputs(continuation, (self.spec.chunk_rows, self.spec.action.size))
         self.queue.submit(Job(inputs, demand.queued_ns, demand.deadline_ns, demand.max_age_s, answer))
 
     def chunk(self, rows: Rows, observation: pb.Observation, chunk_id: str) -> ActionChunk:

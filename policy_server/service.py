@@ -19,6 +19,7 @@ from finevla_runtime.transport.codec import (
     PROTOCOL_VERSION,
     decode_instruction,
     decode_observation,
+    decode_prefix,
     encode_chunk,
 )
 from finevla_runtime.transport.refusal import Reason, Refusal, status_of
@@ -162,16 +163,20 @@ class PolicyService:
             raise Refusal(Reason.WOULD_MISS_DEADLINE, "the deadline passed before the request was read.")
         if not 0 < len(request.request_id) <= MAX_ID_CHARACTERS:
             raise Refusal(Reason.MALFORMED, f"request_id must have 1 to {MAX_ID_CHARACTERS} characters.")
-        if request.HasField("rtc"):
-            raise Refusal(Reason.RTC_UNSUPPORTED, "this model cannot continue a previous chunk.")
         session = self.sessions.check(request.session_id, request.epoch)
         model = self._models[session.model]
+        if request.HasField("rtc") and not model.continues:
+            raise Refusal(
+                Reason.RTC_UNSUPPORTED,
+                f"{model.spec.name} on engine {model.message.engine} cannot continue a previous chunk.",
+            )
         answer, mine = self.sessions.claim(session.session_id, session.epoch, request.request_id)
         if mine:
             try:
                 observation = decode_observation(request.observation, model.spec, session.instruction)
+                continuation = decode_prefix(request.rtc, model.spec) if request.HasField("rtc") else None
                 demand = Demand(received_ns, call.deadline_ns, request.max_age_ms / 1e3)
-                model.submit(observation, session.episode_seed, demand, answer)
+                model.submit(observation, session.episode_seed, demand, answer, continuation)
             except Exception as error:
                 # Whoever repeated this request meanwhile waits on the same answer and must learn of the failure.
                 if answer.set_running_or_notify_cancel():

@@ -28,6 +28,8 @@ TEXT = "put the red block into the bowl with the left arm"
 class InstantEngine:
     """Answers zeros at once, so that everything but the model is measured."""
 
+    continues = False
+
     def run(self, inputs: Tensors) -> FloatArray:
         """Return zeros float32[batch, 16, 14]."""
         return np.zeros((len(inputs["tokens"]), ROWS, DOF), np.float32)

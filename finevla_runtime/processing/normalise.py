@@ -13,6 +13,8 @@ from finevla_runtime.contracts.policy import Normalisation
 
 MODES = ("q99", "min_max", "mean_std", "binary", "identity")
 BINARY_THRESHOLD = 0.5
+# Model rows this far outside the normalised range are a broken model or broken statistics, not a motion.
+MAX_MODEL_VALUE = 100.0
 
 
 def check_normalisation(stats: Normalisation, size: int) -> None:

@@ -11,14 +11,10 @@ from finevla_runtime.contracts.errors import PolicyError, SetupError, nearest
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import PolicySpec
 from finevla_runtime.processing.images import resize
-from finevla_runtime.processing.normalise import check_normalisation, denormalise, normalise
+from finevla_runtime.processing.normalise import MAX_MODEL_VALUE, check_normalisation, denormalise, normalise
 from finevla_runtime.processing.prompt import Prompt, load_tokenizer
 
 ModelInputs = dict[str, npt.NDArray[np.generic]]
-
-# Model rows this far outside the normalised range are a broken model or broken statistics, not a motion.
-MAX_MODEL_VALUE = 100.0
-
 
 # The framework whose head carries noise to actions.
 FLOW_FRAMEWORK = "gr00t"

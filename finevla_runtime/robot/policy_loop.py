@@ -96,7 +96,7 @@ class PolicyLoop:
             execution: how chunks are executed.
             step_s: seconds between rows.
             patience_s: how long a lost server may stay away within an episode before the policy counts as lost.
-            continues: whether the policy's spec allows real-time-chunking prefixes.
+            continues: whether the policy takes real-time-chunking prefixes.
         """
         self._execution = execution
         self._step_ns = round(step_s * 1e9)
@@ -202,7 +202,8 @@ class PolicyLoop:
 
     def _prefix(self, step: int) -> ChunkPrefix | None:
         last = self._chunk
-        if not self._continues or last is None:
+        # A body at rest has left its rows and executes none of them while the policy thinks.
+        if not self._continues or last is None or self._resting_ns is not None:
             return None
         rows = last.positions[step - last.first_control_step :]
         if step < last.first_control_step or not len(rows):

@@ -13,7 +13,7 @@ from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.channel import ServiceClient
 from finevla_runtime.transport.codec import decode_chunk, decode_spec, encode_observation, encode_prefix, encode_request
 from finevla_runtime.transport.credentials import ClientCredentials
-from finevla_runtime.transport.refusal import Reason, Refusal
+from finevla_runtime.transport.refusal import RULES, Reason, Refusal
 
 # A server that does not answer a goodbye in this time forgets the session by itself.
 CLOSE_TIMEOUT_S = 0.5
@@ -29,7 +29,6 @@ class RemotePolicy:
         """Open a session on ``client`` pinned to exactly this model's spec; use connect() instead."""
         self.spec: PolicySpec = decode_spec(model)
         self.bundle_digest: str = model.bundle_digest
-        self._continues = model.rtc_supported
         self._client = client
         self._label = label
         self._requests = 0
@@ -97,7 +96,7 @@ class RemotePolicy:
     @property
     def continues(self) -> bool:
         """Return whether the model can continue the rows of a chunk before (real-time chunking)."""
-        return self._continues
+        return self._session.spec.rtc_supported
 
     def infer(self, observation: Observation, prefix: ChunkPrefix | None = None) -> ActionChunk:
         """Return one chunk for one observation.
@@ -107,9 +106,14 @@ class RemotePolicy:
             prefix: rows that the answer must continue; only for models that say they can.
 
         Raises:
+            SetupError: FV-SRV-003 for a prefix to a model that cannot continue it; nothing is sent. Asking again would
+                not mend it, so it is no PolicyError.
             PolicyError: FV-NET-* when the server cannot be reached or answers late, FV-NET-008 when the answer
                 belongs to another request, and the server's own refusals.
         """
+        if prefix is not None and not self.continues:
+            rule = RULES[Reason.RTC_UNSUPPORTED]
+            raise SetupError(rule.code, f"{self.spec.name} cannot continue chunk {prefix.chunk_id!r}. {rule.remedy}")
         request = self._head(0)
         if prefix is not None:
             request.rtc.CopyFrom(encode_prefix(prefix, self.spec))

@@ -15,6 +15,7 @@ from finevla_runtime.contracts.instruction import MAX_INSTRUCTION_CHARACTERS, In
 from finevla_runtime.contracts.observation import Observation
 from finevla_runtime.contracts.policy import CameraSpec, PolicySpec
 from finevla_runtime.contracts.policy_json import spec_from_json, spec_to_json
+from finevla_runtime.processing.continuation import Continuation
 from finevla_runtime.processing.normalise import normalise
 from finevla_runtime.transport import policy_pb2 as pb
 from finevla_runtime.transport.refusal import Reason, Refusal
@@ -251,6 +252,26 @@ def encode_prefix(prefix: ChunkPrefix, spec: PolicySpec) -> pb.RtcPrefix:
         inference_delay_steps=prefix.delay_rows,
         execution_horizon=prefix.execution_rows,
     )
+
+
+def decode_prefix(message: pb.RtcPrefix, spec: PolicySpec) -> Continuation:
+    """Return the checked rows, in the model's own space, that an answer must continue.
+
+    Raises:
+        Refusal: BAD_SHAPE, BAD_DTYPE, NON_FINITE, or BAD_PREFIX for values, delay or horizon that cannot be.
+    """
+    if len(message.prev_chunk_id) > MAX_ID_CHARACTERS:
+        raise Refusal(Reason.BAD_PREFIX, f"prev_chunk_id holds at most {MAX_ID_CHARACTERS} characters.")
+    rows = decode_tensor(message.prev_actions, "rtc.prev_actions")
+    if rows.ndim != 2 or not 1 <= rows.shape[0] <= spec.chunk_rows or rows.shape[1] != spec.action.size:
+        raise Refusal(
+            Reason.BAD_SHAPE,
+            f"rtc.prev_actions has shape {list(rows.shape)}, wanted [1 to {spec.chunk_rows}, {spec.action.size}].",
+        )
+    try:
+        return Continuation(rows, message.inference_delay_steps, message.execution_horizon)
+    except FineVLAError as error:
+        raise Refusal(Reason.BAD_PREFIX, error.message) from error
 
 
 def _delimiter(field: int, size: int) -> bytes:

@@ -45,6 +45,7 @@ class Reason(Enum):
     BAD_STATE = "BAD_STATE"
     TOO_LARGE = "TOO_LARGE"
     BAD_OBSERVATION = "BAD_OBSERVATION"
+    BAD_PREFIX = "BAD_PREFIX"
     UNKNOWN_MODEL = "UNKNOWN_MODEL"
     SPEC_MISMATCH = "SPEC_MISMATCH"
     RTC_UNSUPPORTED = "RTC_UNSUPPORTED"
@@ -75,6 +76,7 @@ RULES: dict[Reason, Rule] = {
     Reason.BAD_STATE: Rule("FV-REQ-008", _S.INVALID_ARGUMENT, False, _FIX),
     Reason.TOO_LARGE: Rule("FV-REQ-009", _S.RESOURCE_EXHAUSTED, False, "Send fewer items or smaller images."),
     Reason.BAD_OBSERVATION: Rule("FV-REQ-010", _S.INVALID_ARGUMENT, False, _FIX),
+    Reason.BAD_PREFIX: Rule("FV-REQ-011", _S.INVALID_ARGUMENT, False, _FIX),
     Reason.UNKNOWN_MODEL: Rule("FV-SRV-001", _S.NOT_FOUND, True, "GetServerInfo lists the models."),
     Reason.SPEC_MISMATCH: Rule(
         "FV-SRV-002",

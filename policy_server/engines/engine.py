@@ -47,6 +47,11 @@ class Engine(Protocol):
         """Return normalised action rows float32[batch, rows, dof] for inputs with a leading batch axis."""
         ...
 
+    @property
+    def continues(self) -> bool:
+        """Return whether it holds rows to those of a chunk before, given as ``processing.continuation`` inputs."""
+        ...
+
 
 class LoadedEngine(Engine, Protocol):
     """An engine that was loaded from a bundle and knows what it computes in."""

@@ -93,6 +93,11 @@ class OnnxRuntimeGraphs:
         """
         return self.upload(self.download(x) + np.float32(step) * self.download(velocity))
 
+    def blend(self, x: OrtValue, target: OrtValue, weight: OrtValue) -> OrtValue:
+        """Return ``(1 - weight) * x + weight * target``, through host memory as above."""
+        share = self.download(weight)
+        return self.upload((1 - share) * self.download(x) + share * self.download(target))
+
     def download(self, tensor: OrtValue) -> FloatArray:
         """Return a tensor as float32 in host memory."""
         # A copy, because the view of a tensor that came from numpy dies with the array it came from.

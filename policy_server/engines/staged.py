@@ -13,6 +13,7 @@ from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.arrays import FloatArray
 from finevla_runtime.contracts.errors import SetupError
 from finevla_runtime.contracts.graph_plan import GraphPlan
+from finevla_runtime.processing.continuation import PREVIOUS, PREVIOUS_WEIGHT
 from policy_server.engines.engine import Tensors
 
 POLICY, VISION, PREFIX, HEAD = "policy", "vision", "prefix", "head"
@@ -36,6 +37,10 @@ class GraphRunner(Protocol[T]):
 
     def advance(self, x: T, velocity: T, step: float) -> T:
         """Return ``x + step * velocity``."""
+        ...
+
+    def blend(self, x: T, target: T, weight: T) -> T:
+        """Return ``(1 - weight) * x + weight * target``, which is exactly one of them for weights 0 and 1."""
         ...
 
     def download(self, tensor: T) -> FloatArray:
@@ -98,6 +103,24 @@ def stages_of(bundle: Bundle, available: Collection[str], static_prefix: bool = 
     return stages
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldPath:
+    """The way of held rows from their noise to the actions of the chunk before.
+
+    Attributes:
+        noise, previous: float32[batch, rows, dof].
+        weight: float32[batch, rows, 1], how firmly a row is held.
+    """
+
+    noise: FloatArray
+    previous: FloatArray
+    weight: FloatArray
+
+    def at(self, time: float) -> FloatArray:
+        """Return where the rows are at a flow time; 0 is noise, 1 the previous actions to the bit."""
+        return np.float32(1.0 - time) * self.noise + np.float32(time) * self.previous
+
+
 class StagedEngine(Generic[T]):
     """Vision, then the prefix once, then the head once or in Euler steps; or one graph for all of it."""
 
@@ -119,8 +142,18 @@ class StagedEngine(Generic[T]):
         self._pad_id = bundle.spec.prompt.pad_id
         self._max_batch = max_batch
 
+    @property
+    def continues(self) -> bool:
+        """Return whether the steps from noise to rows are taken here, where rows can be held on their way."""
+        return self._stages.policy is None and self._stages.plan.denoise_steps > 0
+
     def run(self, inputs: Tensors) -> FloatArray:
-        """Return normalised action rows float32[batch, rows, dof] (PolicyError FV-ENG-004 when a graph fails)."""
+        """Return normalised action rows float32[batch, rows, dof] (PolicyError FV-ENG-004 when a graph fails).
+
+        Where the engine ``continues``, inputs may hold the rows to continue and their weights
+        (``processing.continuation``); rows of weight 0 are not held, and with weights of 0 alone nothing else is done
+        than without these inputs.
+        """
         batch = len(next(iter(inputs.values())))
         size = self._max_batch or batch
         parts = [
@@ -133,6 +166,7 @@ class StagedEngine(Generic[T]):
         """Return the rows of a batch the runner can hold."""
         stages, runner = self._stages, self._runner
         arrays = dict(inputs)
+        held = _held(arrays.pop(PREVIOUS, None), arrays.pop(PREVIOUS_WEIGHT, None))
         if stages.cut:
             arrays["tokens"] = cut_tokens(arrays["tokens"], stages.plan, self._pad_id)
         tensors = {name: runner.upload(np.ascontiguousarray(value)) for name, value in arrays.items()}
@@ -142,18 +176,39 @@ class StagedEngine(Generic[T]):
         tensors["hidden"] = runner.run(stages.prefixes[arrays["tokens"].shape[1]], tensors)
         if stages.plan.denoise_steps == 0:
             return runner.download(runner.run(HEAD, tensors))
-        return runner.download(self._denoise(tensors, len(arrays["tokens"])))
+        path = None if held is None else HeldPath(np.asarray(arrays["noise"], np.float32), *held)
+        return runner.download(self._denoise(tensors, len(arrays["tokens"]), path))
 
-    def _denoise(self, tensors: Mapping[str, T], batch: int) -> T:
-        """Integrate the head's velocity from the noise to the rows; the prefix is not run again."""
+    def _denoise(self, tensors: Mapping[str, T], batch: int, path: HeldPath | None) -> T:
+        """Integrate the head's velocity from the noise to the rows; the prefix is not run again.
+
+        Rows of a chunk before are continued without gradients: after every step they are pulled to where the straight
+        path from their noise to the previous actions is at that time, as far as their weight says. That is inpainting
+        with the soft mask of real-time chunking, not its guidance (algorithm 1 of Black, Galliker and Levine 2025):
+        guidance follows a vector-Jacobian product through the head, which a graph does not give, so that the held rows
+        also correct the others. Here they reach the others through the head's attention alone, and a soft row is
+        pulled once per step, so that it is held more firmly than its weight.
+        """
         steps, runner = self._stages.plan.denoise_steps, self._runner
         x = tensors["noise"]
+        weight = None if path is None else runner.upload(path.weight)
         for step in range(steps):
             # The head reads int(1000 t), computed as StarVLA does, for t = 0, 1/steps, …
             time = np.full(batch, int(step / float(steps) * TIME_BUCKETS), np.int64)
             velocity = runner.run(HEAD, {**tensors, "x": x, "time": runner.upload(time)})
             x = runner.advance(x, velocity, 1.0 / steps)
+            if path is not None and weight is not None:
+                x = runner.blend(x, runner.upload(path.at((step + 1) / steps)), weight)
         return x
+
+
+def _held(
+    previous: npt.NDArray[np.generic] | None, weight: npt.NDArray[np.generic] | None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return rows and weights float32[batch, rows, 1]; None when no row of the batch is held."""
+    if previous is None or weight is None or not weight.any():
+        return None
+    return np.asarray(previous, np.float32), np.asarray(weight, np.float32)[:, :, None]
 
 
 def cut_tokens(tokens: npt.NDArray[np.generic], plan: GraphPlan, pad_id: int) -> npt.NDArray[np.generic]:

@@ -107,6 +107,11 @@ class TensorRtGraphs:
         with self._on_stream():
             return x + step * velocity.to(x.dtype)
 
+    def blend(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return ``(1 - weight) * x + weight * target`` in the precision of ``x``."""
+        with self._on_stream():
+            return ((1 - weight) * x + weight * target).to(x.dtype)
+
     def download(self, tensor: Tensor) -> FloatArray:
         """Wait for the stream and return a tensor as float32 in host memory."""
         with self._on_stream():

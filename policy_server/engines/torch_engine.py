@@ -78,6 +78,10 @@ class TorchPrograms:
         """Return ``x + step * velocity`` in the precision of ``x``."""
         return x + step * velocity.to(x.dtype)
 
+    def blend(self, x: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return ``(1 - weight) * x + weight * target`` in the precision of ``x``."""
+        return ((1 - weight) * x + weight * target).to(x.dtype)
+
     def download(self, tensor: Tensor) -> FloatArray:
         """Return a tensor as float32 in host memory."""
         return np.asarray(tensor.detach().to("cpu", torch.float32).numpy(), dtype=np.float32)

@@ -191,3 +191,10 @@ def test_rows_not_yet_executed_go_along_where_the_policy_can_continue_them(conti
         # Row 0 of the rest is the one that is due at the end of the step of this observation.
         assert prefix.positions[0] == pytest.approx(before.observation.joint_position + 0.01 * (gone + 1), abs=1e-6)
         assert prefix.execution_rows == 4
+
+
+def test_a_body_at_rest_continues_nothing() -> None:
+    pipeline = Pipeline(Execution(Strategy.SYNCHRONOUS, execution_rows=4), continues=True)
+    pipeline.run(4.0)
+    assert len(pipeline.questions) >= 3
+    assert [question.prefix for question in pipeline.questions] == [None] * len(pipeline.questions)

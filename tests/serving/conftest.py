@@ -10,6 +10,7 @@ from finevla_runtime.transport.client import RemotePolicy
 from policy_server.engines.engine import Engine
 from policy_server.server import PolicyServer, ServerOptions
 from tests.serving.engines import GateEngine
+from tests.serving.staged_bundle import write_staged_bundle
 from tests.serving.tiny_bundle import write_tiny_bundle
 
 StartServer = Callable[..., PolicyServer]
@@ -24,6 +25,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def server(bundle: Bundle) -> Iterator[PolicyServer]:
     running = PolicyServer(bundle, ServerOptions())
+    yield running
+    running.drain(2.0)
+
+
+@pytest.fixture(scope="session")
+def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_staged_bundle(tmp_path_factory.mktemp("flow") / "b", "gr00t")
+
+
+@pytest.fixture(scope="module")
+def flow_server(flow_bundle: Bundle) -> Iterator[PolicyServer]:
+    running = PolicyServer(flow_bundle, ServerOptions())
     yield running
     running.drain(2.0)
 
@@ -62,6 +75,11 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture
 def policy(server: PolicyServer, connect: Connect) -> RemotePolicy:
     return connect(server)
+
+
+@pytest.fixture
+def flow_policy(flow_server: PolicyServer, connect: Connect) -> RemotePolicy:
+    return connect(flow_server)
 
 
 @pytest.fixture

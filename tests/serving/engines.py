@@ -18,6 +18,8 @@ def batch_of(inputs: Tensors) -> int:
 class GateEngine:
     """Waits at a gate before it answers zeros, and says when it is waiting."""
 
+    continues = False
+
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
@@ -33,6 +35,8 @@ class GateEngine:
 class FirstPixelEngine:
     """Answers with the first pixel of the head camera; a pixel of 255 makes the whole batch fail, 254 gives NaN."""
 
+    continues = False
+
     def run(self, inputs: Tensors) -> FloatArray:
         pixels = np.asarray(inputs["image.cam_high"])[:, 0, 0, 0].astype(np.float32)
         if (pixels == 255).any():
@@ -43,6 +47,8 @@ class FirstPixelEngine:
 
 class NoiseEngine:
     """Answers with the noise it was given, as a flow-matching policy with nothing to do would."""
+
+    continues = False
 
     def run(self, inputs: Tensors) -> FloatArray:
         return np.asarray(inputs["noise"], np.float32)

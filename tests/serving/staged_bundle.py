@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from finevla_runtime.bundle import Bundle, Parity, write_bundle
 from finevla_runtime.contracts.graph_plan import GraphPlan
 from finevla_runtime.contracts.policy import PolicySpec, PromptSpec
+from finevla_runtime.processing.continuation import PREVIOUS, PREVIOUS_WEIGHT, Continuation, continuation_inputs
 from tests.serving.tiny_bundle import DOF, SIZES, WORDS, tiny_spec
 
 ROWS = 4
@@ -72,8 +73,17 @@ def random_inputs(framework: str, lengths: Sequence[int] = (24, 11, 9), seed: in
     return inputs
 
 
+def continued(inputs: Arrays, continuations: Sequence[Continuation | None]) -> dict[str, np.ndarray]:
+    """Return the batch with what each item continues."""
+    each = [continuation_inputs(one, (ROWS, DOF)) for one in continuations]
+    return {**inputs, **{name: np.stack([one[name] for one in each]) for name in (PREVIOUS, PREVIOUS_WEIGHT)}}
+
+
 def reference(framework: str, inputs: Arrays) -> np.ndarray:
-    """Return the rows float32[B, 4, 14] of the tiny policy, computed by numpy on the uncut prompt."""
+    """Return the rows float32[B, 4, 14] of the tiny policy, computed by numpy on the uncut prompt.
+
+    Where the inputs hold rows to continue, they are pulled to their straight path after every step.
+    """
     w, tokens = weights(framework), inputs["tokens"]
     seen = [inputs[f"image.{c}"].astype(np.float32).mean((1, 2)) / 255 @ w[f"see.{c}"] for c in SIZES]
     embedded = np.concatenate([np.stack(seen, 1), w["words"][tokens][:, IMAGES:]], 1)
@@ -87,6 +97,9 @@ def reference(framework: str, inputs: Arrays) -> np.ndarray:
     for step in range(STEPS):
         time = np.float32(step / STEPS) * w["from_time"]
         x = x + np.tanh(x @ w["from_x"] + pooled + (inputs["state"] @ w["from_state"])[:, None] + time) / STEPS
+        if PREVIOUS in inputs:
+            at, weight = np.float32((step + 1) / STEPS), inputs[PREVIOUS_WEIGHT][..., None]
+            x = (1 - weight) * x + weight * ((1 - at) * inputs["noise"] + at * inputs[PREVIOUS])
     return x.astype(np.float32)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import grpc
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from finevla_runtime.transport.codec import encode_observation
 from finevla_runtime.transport.refusal import STATUS_TRAILER
 from policy_server.handlers import SERVICE
 from policy_server.server import PolicyServer
-from tests.serving.tiny_bundle import observation
+from tests.serving.tiny_bundle import DOF, observation
 
 METHODS = [method.name for method in SERVICE.methods]
 CODED = {
@@ -100,6 +101,47 @@ def test_the_server_survives_wellformed_nonsense(
     send(raw, "OpenSession", opening.SerializeToString())
     send(raw, "ResetSession", pb.ResetSessionRequest(session_id=name).SerializeToString())
     send(raw, "CloseSession", pb.CloseSessionRequest(session_id=name).SerializeToString())
+
+
+def continuable(prefix: pb.RtcPrefix) -> bool:
+    """Say independently of the server whether the model of four rows can continue this."""
+    shape, data = list(prefix.prev_actions.shape), prefix.prev_actions.data
+    if prefix.prev_actions.dtype != pb.DTYPE_FLOAT32 or len(shape) != 2 or shape[1] != DOF or not 1 <= shape[0] <= 4:
+        return False
+    if len(data) != 4 * DOF * shape[0] or not (np.abs(np.frombuffer(data, "<f4")) <= 100).all():
+        return False
+    steps = prefix.inference_delay_steps <= shape[0] and prefix.execution_horizon >= 1
+    return steps and len(prefix.prev_chunk_id) <= 128
+
+
+SMALL, ANY = st.integers(0, 5), st.integers(0, 2**32 - 1)
+ONES = st.builds(lambda rows: np.ones(DOF * rows, "<f4").tobytes(), st.integers(0, 5))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prefix=st.builds(
+        pb.RtcPrefix,
+        prev_chunk_id=st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
+        prev_actions=st.builds(
+            pb.Tensor,
+            dtype=st.just(1) | st.integers(0, 3),
+            shape=st.tuples(SMALL, st.just(DOF)).map(list) | st.lists(SMALL | ANY, max_size=5),
+            data=ONES | st.binary(min_size=4 * DOF, max_size=4 * DOF) | st.binary(max_size=64),
+        ),
+        inference_delay_steps=SMALL | ANY,
+        execution_horizon=SMALL | ANY,
+    )
+)
+def test_any_prefix_is_continued_or_refused(
+    flow_server: PolicyServer, flow_policy: RemotePolicy, prefix: pb.RtcPrefix
+) -> None:
+    request = flow_policy.request(observation())
+    request.rtc.CopyFrom(prefix)
+    with grpc.insecure_channel(flow_server.address) as channel:
+        code = send(channel, "Infer", request.SerializeToString())
+    assert (code is grpc.StatusCode.OK) == continuable(prefix)
+    assert flow_policy.infer(observation()).positions.shape == (4, DOF)
 
 
 def test_a_method_that_does_not_exist_is_unimplemented(raw: grpc.Channel) -> None:

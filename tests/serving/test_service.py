@@ -277,6 +277,7 @@ def test_a_caller_that_leaves_is_taken_out_of_the_queue(start_server: StartServe
 
 
 def test_an_rtc_prefix_is_refused_and_not_ignored(policy: RemotePolicy) -> None:
+    assert not policy.continues
     request = policy.request(observation())
     request.rtc.inference_delay_steps = 2
     assert code_of(lambda: policy.client.infer(request)) == "FV-SRV-003"

@@ -159,6 +159,8 @@ def test_an_engine_that_is_wrong_on_one_bucket_only_is_not_served(tmp_path: Path
     engine = load(bundle, EngineOptions(1))
 
     class WrongWhenShort:
+        continues = False
+
         def run(self, inputs: Tensors) -> FloatArray:
             short = not inputs["tokens"][:, BUCKETS[0] :].any()
             return engine.run(inputs) + np.float32(short)

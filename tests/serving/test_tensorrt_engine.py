@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from finevla_runtime.bundle import Bundle
 from finevla_runtime.contracts.errors import PolicyError, SetupError
+from finevla_runtime.processing.continuation import Continuation
 from policy_server.engine_cli import engine as engine_verb
 from policy_server.engines.engine import EngineOptions
 from policy_server.engines.engine_record import FILE, EngineRecord, check_record, read_record, verified_plans
@@ -27,8 +28,8 @@ from policy_server.engines.tensorrt_engine import TensorRtGraphs
 from policy_server.engines.tensorrt_library import PORTABLE, tensorrt_library
 from policy_server.parity import check_parity
 from tests.serving.fake_tensorrt import fake_library
-from tests.serving.staged_bundle import BUCKETS, random_inputs, reference, write_staged_bundle
-from tests.serving.tiny_bundle import write_tiny_bundle
+from tests.serving.staged_bundle import BUCKETS, continued, random_inputs, reference, write_staged_bundle
+from tests.serving.tiny_bundle import DOF, write_tiny_bundle
 
 GRAPHS = ("vision", "prefix_static_12", "prefix_static_24", "head")
 
@@ -177,6 +178,19 @@ def test_plans_run_in_order_on_raw_pointers_and_reproduce_the_golden_batch(tmp_p
     assert check_parity(engine, bundle, "fp32") <= bundle.parity.atol
     short = random_inputs(framework, (9, 24, 10))
     np.testing.assert_allclose(engine.run(short), reference(framework, short), atol=1e-5)
+
+
+def test_plans_of_a_flow_matching_policy_continue_a_chunk(tmp_path: Path) -> None:
+    bundle = write_staged_bundle(tmp_path / "b", "gr00t")
+    files = plans(bundle, tmp_path)
+    graphs = TensorRtGraphs(fake_library(), files, torch.device("cpu"))
+    engine = StagedEngine(bundle, stages_of(bundle, files, static_prefix=True), graphs, "fp32", max_batch=2)
+    rows = np.random.default_rng(0).uniform(-1, 1, (3, DOF)).astype(np.float32)
+    inputs = continued(random_inputs("gr00t", (9, 24, 10)), [None, Continuation(rows, 1, 1), None])
+    answer = engine.run(inputs)
+    assert engine.continues
+    np.testing.assert_array_equal(answer[1, 0], rows[0])
+    np.testing.assert_allclose(answer, reference("gr00t", inputs), atol=1e-5)
 
 
 def test_a_missing_input_and_a_wrong_shape_are_policy_errors(oft: Bundle, tmp_path: Path) -> None:
