@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ CONFIGURE_S = 60.0
 ACTIVATE_S = 15.0
 AGAIN_S = 0.5
 END_S = 8.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STEPS = {
     "configure": (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
     "activate": (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
@@ -93,6 +95,7 @@ class BringUp:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
@@ -162,6 +165,11 @@ def enliven(desk: OperatorDesk, name: str, watch: Callable[[], object] = lambda:
 def lifecycle_state(desk: OperatorDesk, name: str) -> int:
     """Return the primary state of a lifecycle node, as in lifecycle_msgs/State."""
     return int(desk.call(GetState, f"{name}/get_state").current_state.id)
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end a node in order when whoever brought it up is killed outright: the arms brake then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Reasons:
