@@ -35,7 +35,9 @@ HOME = np.array([joint.home for joint in EMBODIMENT.joints])
 # Turning the hands about themselves touches nothing.
 WRISTS = [JOINT_NAMES.index("left_j6"), JOINT_NAMES.index("right_j6")]
 STEP_S = 1.0 / EMBODIMENT.control_hz
-FAST = 0.4
+# The hands swing so far, further than an arm may be from its command, and count as fast at half of their top speed.
+SWING, SWING_RAD_S = 0.8, 2.0
+FAST = SWING * SWING_RAD_S / 2.0
 COMMANDER: dict[str, Parameter] = {"embodiment": BODY, "topic_profile": BODY, "space": BODY}
 
 
@@ -165,7 +167,7 @@ class Robot:
             since_s = (self._clock.now_ns() - begin_ns) / 1e9
             rows = np.tile(HOME, (16, 1))
             for index, row in enumerate(rows):
-                row[WRISTS] += 0.4 * math.sin(2.0 * (since_s + (index + 1) * STEP_S))
+                row[WRISTS] += SWING * math.sin(SWING_RAD_S * (since_s + (index + 1) * STEP_S))
             self.offer(rows)
 
         next_chunk()
