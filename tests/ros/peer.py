@@ -28,6 +28,7 @@ class Peer:
         self.node = Node(name, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._clients: dict[tuple[type, str], Any] = {}
         self._clock = SteadyClock()
 
     def close(self) -> None:
@@ -55,10 +56,10 @@ class Peer:
         return messages
 
     def call(self, kind: Any, service: str, /, **fields: object) -> Any:
-        """Call a service and return its response."""
-        client = self.node.create_client(kind, service)
+        """Call a service and return its response; clients are kept, since a fresh one may miss its first answer."""
+        client = self._clients.get((kind, service)) or self.node.create_client(kind, service)
+        self._clients[kind, service] = client
         self.until(client.service_is_ready, f"service {service}")
         future = client.call_async(kind.Request(**fields))
         self.until(future.done, f"an answer of {service}: {json.dumps(fields, default=str)}")
-        self.node.destroy_client(client)
         return future.result()

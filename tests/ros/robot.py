@@ -35,7 +35,9 @@ HOME = np.array([joint.home for joint in EMBODIMENT.joints])
 # Turning the hands about themselves touches nothing.
 WRISTS = [JOINT_NAMES.index("left_j6"), JOINT_NAMES.index("right_j6")]
 STEP_S = 1.0 / EMBODIMENT.control_hz
-FAST = 0.4
+# The hands swing so far, further than an arm may be from its command, and count as fast at half of their top speed.
+SWING, SWING_RAD_S = 0.8, 2.0
+FAST = SWING * SWING_RAD_S / 2.0
 COMMANDER: dict[str, Parameter] = {"embodiment": BODY, "topic_profile": BODY, "space": BODY}
 
 
@@ -91,6 +93,12 @@ class Robot:
             self._parameters = wanted
             self.change("arm_commander", Transition.TRANSITION_CONFIGURE)
         return node
+
+    def think(self, server: str) -> None:
+        """Start a policy client that asks a server."""
+        parameters: dict[str, Parameter] = {"embodiment": BODY, "topic_profile": BODY, "server": server}
+        self.start("policy_client", **parameters)
+        self.change("policy_client", Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
 
     def fresh(self, scene: str = "", **parameters: Parameter) -> None:
         """Stand at home at the start of a scene, well, commanded and idle; the record of commands begins anew."""
@@ -165,7 +173,7 @@ class Robot:
             since_s = (self._clock.now_ns() - begin_ns) / 1e9
             rows = np.tile(HOME, (16, 1))
             for index, row in enumerate(rows):
-                row[WRISTS] += 0.4 * math.sin(2.0 * (since_s + (index + 1) * STEP_S))
+                row[WRISTS] += SWING * math.sin(SWING_RAD_S * (since_s + (index + 1) * STEP_S))
             self.offer(rows)
 
         next_chunk()
@@ -215,6 +223,26 @@ class Robot:
 
         self.peer.until(lambda: self.statuses and is_so(), f"{state} {reason}; {self.told()}")
         return self.status
+
+    def until_success(self, variant: str) -> None:
+        """Wait until the judge of the scene says that the variant was done as told."""
+
+        def is_done() -> bool:
+            self.until_feedback(50)
+            found = self.judge(variant)
+            assert found.ok, found.reason
+            return bool(found.success)
+
+        self.peer.until(is_done, f"{variant} done as told; {self.told()}")
+
+    def until_problem(self, text: str) -> PolicyStatus:
+        """Wait until the policy client says that something is wrong with what it sees."""
+
+        def is_said() -> bool:
+            return any(text in problem for problem in self.policy[-1].problems)
+
+        self.peer.until(lambda: self.policy and is_said(), f"the problem {text}")
+        return self.policy[-1]
 
     def until_fast(self) -> None:
         """Wait for a motion that does not end at once when it must."""

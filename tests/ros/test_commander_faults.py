@@ -210,11 +210,11 @@ def test_chunks_of_another_episode_or_epoch_never_move_the_arms(robot: Robot, st
 
 def test_the_first_command_far_away_is_refused_until_an_operator_allows_the_approach(robot: Robot) -> None:
     far = np.tile(HOME, (8, 1))
-    far[:, WRISTS] += 0.3
+    far[:, WRISTS] += 0.8
     robot.begin()
     robot.offer(far)
     status = robot.until_state("holding", "FV-SAF-015")
-    assert "_j6 would begin 0.300 rad away" in status.reasons[0]
+    assert "_j6 would begin 0.800 rad away" in status.reasons[0]
     robot.until_feedback(100)
     assert robot.commands.moved == 0.0
     assert robot.press("allow_approach").success
