@@ -134,7 +134,8 @@ class ChunkQueue:
                 f"{name} belongs to episode {ticket.episode_id!r}, instruction {ticket.epoch}; this is "
                 f"{self._ticket.episode_id!r}, instruction {self._ticket.epoch}.",
             )
-        if abs(chunk.step_s * 1e9 - self._step_ns) > _ROUNDING * self._step_ns:
+        # Asked this way round, since comparisons with NaN are false.
+        if not abs(chunk.step_s * 1e9 - self._step_ns) <= _ROUNDING * self._step_ns:
             return Refused(
                 "FV-CHK-003", f"{name} has rows {chunk.step_s:g} s apart, the body wants {self._step_ns / 1e9:g} s."
             )

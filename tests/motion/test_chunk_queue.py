@@ -107,8 +107,9 @@ def test_an_observation_from_before_a_hold_says_nothing_any_more() -> None:
     planned(made.offer(TICKET, chunk(T0 + STEP_NS), T0 + 2 * STEP_NS, None))
 
 
-def test_rows_at_another_rate_are_refused() -> None:
-    assert refused(queue().offer(TICKET, chunk(T0, step_s=0.02), T0, None)) == "FV-CHK-003"
+@pytest.mark.parametrize("step_s", [0.02, 0.0, -0.1, float("inf"), float("nan")])
+def test_rows_at_another_rate_are_refused(step_s: float) -> None:
+    assert refused(queue().offer(TICKET, chunk(T0, step_s=step_s), T0, None)) == "FV-CHK-003"
 
 
 def test_synchronous_execution_keeps_the_execution_horizon_alone() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.time import Time
 from rclpy.timer import Timer
 from std_msgs.msg import Bool, Empty
@@ -66,9 +69,14 @@ class CommanderSettings(ExecutionSettings):
 class ArmCommander(LifecycleNode):
     """Lifecycle node ``arm_commander``: configured it reads files, active it commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, context: Context | None = None, parameters: Sequence[Parameter] = ()) -> None:
         """Take the parameters; files are read when it is configured."""
-        super().__init__("arm_commander", automatically_declare_parameters_from_overrides=True)
+        super().__init__(
+            "arm_commander",
+            context=context,
+            parameter_overrides=list(parameters),
+            automatically_declare_parameters_from_overrides=True,
+        )
         self._steady = SteadyClock()
         self._controller: Controller | None = None
         self._ports: tuple[ArmPort, ...] = ()

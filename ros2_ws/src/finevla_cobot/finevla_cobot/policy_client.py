@@ -215,6 +215,8 @@ class PolicyClient(LifecycleNode):
         if self._policy is not None:
             self._policy.close()
         self._policy, self._profile, self._loop, self._synchroniser = None, None, None, None
+        self._answers = queue.SimpleQueue()
+        self._problems, self._source_faults = (), {}
 
     def _on_image(self, camera: CameraTopic, message: Image) -> None:
         if self._synchroniser is None:
@@ -272,7 +274,8 @@ class PolicyClient(LifecycleNode):
     def _look(self) -> None:
         """Take answers, and ask when a question is due."""
         loop, synchroniser = self._loop, self._synchroniser
-        if loop is None or synchroniser is None or not self._active:
+        policy = self._policy
+        if loop is None or synchroniser is None or policy is None or not self._active:
             return
         while not self._answers.empty():
             self._take(loop, self._answers.get())
@@ -285,20 +288,22 @@ class PolicyClient(LifecycleNode):
         if question is not None and loop.episode is not None:
             seed = None if self._is_fresh else loop.episode.seed
             self._is_fresh = True
-            self._worker.submit(self._infer, question, seed)
+            self._worker.submit(self._infer, policy, self._answers, question, seed)
 
-    def _infer(self, question: Question, seed: int | None) -> None:
-        """Call the server; runs in the worker thread, which alone uses the connection."""
-        policy = self._policy
+    def _infer(
+        self, policy: RemotePolicy, answers: queue.SimpleQueue[Answer], question: Question, seed: int | None
+    ) -> None:
+        """Call the server; runs in the worker thread, which alone uses the connection.
+
+        Connection and place for the answer are those of the question: one that was open at a cleanup answers nobody.
+        """
         try:
-            if policy is None:
-                raise SetupError("FV-ROS-021", "the policy client was closed.")
             if seed is not None:
                 policy.reset(seed)
             result: ActionChunk | FineVLAError = policy.infer(question.observation, question.prefix)
         except FineVLAError as error:
             result = error
-        self._answers.put(Answer(question, result))
+        answers.put(Answer(question, result))
         self._answered.trigger()
 
     def _take(self, loop: PolicyLoop, answer: Answer) -> None:
