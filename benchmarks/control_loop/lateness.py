@@ -1,4 +1,4 @@
-"""Lateness of a 200 Hz loop of commands: our arm commander beside the loop of an inference script, seen from outside."""
+"""Lateness of a 200 Hz loop of commands: our arm commander beside the loop of an inference script."""
 
 from __future__ import annotations
 
