@@ -1,8 +1,8 @@
 """Control loop: lateness of commands, seams between chunks, age of commands; each beside the ways of other projects.
 
 `python -m benchmarks.control_loop [--out PATH] [--parts lateness,cost,seams,age]` measures the parts, keeps each as
-JSON in the folder, and writes control_loop.md from all parts that are there. The seams are on a simulated clock and do not
-depend on the machine; for the rest it should be idle.
+JSON in the folder, and writes control_loop.md from all parts that are there. The seams are on a simulated clock and do
+not depend on the machine; for the rest it should be idle.
 """
 
 from __future__ import annotations
