@@ -16,7 +16,7 @@ from finevla_cobot.qos import EVENT
 from finevla_runtime.contracts.clock import SteadyClock, elapsed_s
 
 # Long enough for a busy machine; a promise that is kept takes no longer than it takes.
-PATIENCE_S = 120.0
+PATIENCE_S = 40.0
 
 
 class Peer:

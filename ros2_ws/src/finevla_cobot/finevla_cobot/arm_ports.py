@@ -61,6 +61,7 @@ class ArmPort:
         self._steady = SteadyClock()
         self._feedback_fault = self._status_fault = ""
         self._limits: FirmwareLimits | None = None
+        self._limits_fault = ""
         self._feedback_heard = self._status_heard = False
         is_trajectory = profile.output == JOINT_TRAJECTORY
         self._publisher = node.create_publisher(
@@ -88,6 +89,8 @@ class ArmPort:
         if not self._feedback_heard:
             return f"FV-SAF-008: no joint position has come from the {self._arm} arm on {self._topics.feedback.topic}."
         if self._topics.firmware_limits is not None:
+            if self._limits is None and self._limits_fault:
+                return self._limits_fault
             if self._limits is None:
                 return f"FV-ROB-008: the {self._arm} arm has not said its firmware limits."
             try:
@@ -141,7 +144,7 @@ class ArmPort:
         try:
             self._limits = FirmwareLimits.from_values(message.data)
         except BodyError as error:
-            self._node.get_logger().error(str(error))
+            self._limits, self._limits_fault = None, str(error)
 
     def _report(self) -> None:
         faults = [fault for fault in (self._feedback_fault, self._status_fault) if fault]
