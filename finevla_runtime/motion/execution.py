@@ -36,8 +36,8 @@ class Execution:
     Attributes:
         strategy: see Strategy.
         execution_rows: execution horizon: rows after which the policy is asked again.
-        blend_s: time in which the motion goes over from where the old chunk led to where the new one leads; 0 leaves
-            the seam to the guard's limits alone.
+        blend_s: time in which the motion goes over from where the old chunk led to where the new one leads, up to
+            three times as long where the limits ask for it; 0 leaves the seam to the guard's limits alone.
         ensemble_decay: m in the weight exp(-m i) of the i-th oldest chunk that predicts a row; 0 weighs all alike.
         longest_age_s: a chunk whose observation is older than this is refused.
     """

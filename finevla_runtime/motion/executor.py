@@ -16,6 +16,9 @@ from finevla_runtime.motion.setpoint import JointArray, Setpoint
 from finevla_runtime.safety.guard import Guard, Situation
 from finevla_runtime.safety.verdict import Outcome, Reason, Verdict
 
+# A blend takes at most so many times the time that was asked for: what it leaves is lag.
+LONGEST_BLEND = 3.0
+
 
 class Phase(str, Enum):
     """What the executor is doing."""
@@ -141,6 +144,11 @@ class Executor:
         """
         here, blend_s = path.at(now_ns), self._execution.blend_s
         self._path = path
+        if blend_s > 0.0:
+            # A blend that asks for more than the limits is cut by the guard: it ends late and beyond its end, and where
+            # chunks come often each of these errors feeds the next.
+            gentle_s = Fade.gentle_s(before, here, self._guard.profile.limits)
+            blend_s = min(max(blend_s, gentle_s), LONGEST_BLEND * blend_s)
         self._fade = Fade.between(before, here, now_ns, blend_s) if blend_s > 0.0 else None
         return before.position - here.position
 

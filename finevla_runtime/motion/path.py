@@ -8,7 +8,11 @@ import numpy as np
 
 from finevla_runtime.contracts.action import DOF
 from finevla_runtime.motion.chunk_queue import Plan
+from finevla_runtime.motion.limits import MotionLimits
 from finevla_runtime.motion.setpoint import JointArray, Setpoint
+
+# Share of the limits that a seam may use; the motion beside it needs the rest.
+_SEAM_SHARE = 0.5
 
 
 def prepare() -> None:
@@ -58,6 +62,28 @@ class Fade:
     duration_s: float
     cubic_to_quintic: JointArray
     start: Setpoint
+
+    @staticmethod
+    def gentle_s(old: Setpoint, new: Setpoint, limits: MotionLimits) -> float:
+        """Return the seconds in which the difference can vanish with half of the acceleration and jerk allowed.
+
+        Peaks of the quintic that takes a unit of position, velocity or acceleration to nothing in a unit of time:
+        acceleration 10 / sqrt(3), 3.94 and 1, jerk 60, 36 and 9.
+        """
+        p, v, a = (
+            np.abs(old.position - new.position),
+            np.abs(old.velocity - new.velocity),
+            np.abs(old.acceleration - new.acceleration),
+        )
+        most, jerk = _SEAM_SHARE * limits.acceleration, _SEAM_SHARE * limits.jerk
+        times = (
+            np.sqrt(10.0 / np.sqrt(3.0) * p / most),
+            3.94 * v / most,
+            np.cbrt(60.0 * p / jerk),
+            np.sqrt(36.0 * v / jerk),
+            9.0 * a / jerk,
+        )
+        return float(np.max(times))
 
     @staticmethod
     def between(old: Setpoint, new: Setpoint, now_ns: int, duration_s: float) -> Fade:

@@ -385,7 +385,7 @@ def diagnostic_values(state: ControllerState) -> dict[str, object]:
 
 def main() -> None:
     """Run the arm commander until a signal has stopped it."""
-    sys.exit(run(ArmCommander))
+    sys.exit(run(ArmCommander, is_busy=True))
 
 
 if __name__ == "__main__":

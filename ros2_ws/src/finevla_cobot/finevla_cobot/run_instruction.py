@@ -81,6 +81,7 @@ class Hand:
         desk.node.create_timer(HEARTBEAT_S, lambda: self._heartbeat.publish(Empty()), clock=STEADY)
         self._shown: tuple[str, tuple[str, ...]] = ("", ())
         self._cancelled: Future | None = None
+        self._is_stopping = False
         self._stopped: Future | None = None
 
     def carry_out(self, options: RunOptions) -> int:
@@ -134,9 +135,20 @@ class Hand:
         if self._signals.count >= 1 and self._cancelled is None:
             _print("cancelling: the arms brake and hold; Ctrl-C again stops them at once")
             self._cancelled = handle.cancel_goal_async()
-        if self._signals.count >= 2 and self._stopped is None:
+        if self._signals.count >= 2:
+            self._press_stop()
+
+    def _press_stop(self) -> None:
+        """Call the service as soon as it is there; on a busy machine it may be found only now."""
+        if not self._is_stopping:
+            self._is_stopping = True
             _print("stopping")
+        if self._stopped is None and self._stop.service_is_ready():
             self._stopped = self._stop.call_async(Trigger.Request())
+
+    def _is_stopped(self) -> bool:
+        self._press_stop()
+        return self._stopped is not None and bool(self._stopped.done())
 
     def _show(self, message: Any) -> None:
         """Print the phase and its reasons when either changes; numbers within the reasons alone are no change."""
@@ -151,8 +163,8 @@ class Hand:
             _print("to allow a slow motion to where the policy begins: finevla robot approach")
 
     def _conclude(self, result: ExecuteInstruction.Result) -> int:
-        if self._stopped is not None:
-            self._desk.wait(self._stopped.done, ANSWER_S)
+        if self._is_stopping:
+            self._desk.wait(self._is_stopped, ANSWER_S)
         why = f" ({result.code}: {result.reason})" if result.code else ""
         _print(
             f"{result.outcome}{why}: {result.control_steps} control steps, {result.chunks} chunks, "

@@ -293,7 +293,7 @@ def image_message(camera: CameraTopic, image: ByteArray, stamp: Time) -> Image:
 
 def main() -> None:
     """Run the simulated pair until a signal ends it."""
-    sys.exit(run(SimArm))
+    sys.exit(run(SimArm, is_busy=True))
 
 
 if __name__ == "__main__":

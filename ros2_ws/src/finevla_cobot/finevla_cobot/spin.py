@@ -10,7 +10,7 @@ from typing import Protocol
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -49,10 +49,15 @@ class StopSignals:
         self.count += 1
 
 
-def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
+def run(make: Callable[[], Node], arguments: list[str] | None = None, *, is_busy: bool = False) -> int:
     """Make a node (that is ``Stoppable``) and spin it until a signal has stopped it.
 
     The node is asked to stop, in a hurry, also when one of its callbacks raises: an arm is not left to itself.
+
+    Args:
+        make: makes the node.
+        arguments: of ROS 2; None takes those of the process.
+        is_busy: whether the node hears hundreds of messages per second, see ``quick_executor``.
 
     Returns:
         The exit code: 0 after a signal, 1 after a coded error, which is printed.
@@ -60,7 +65,7 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     signals = StopSignals()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        _spin(make(), signals)
+        _spin(make(), signals, quick_executor() if is_busy else SingleThreadedExecutor())
     except FineVLAError as error:
         print(error, file=sys.stderr)
         return EXIT_ERROR
@@ -69,8 +74,21 @@ def run(make: Callable[[], Node], arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _spin(node: Node, signals: StopSignals) -> None:
-    executor = SingleThreadedExecutor()
+def quick_executor() -> Executor:
+    """Return the executor for nodes that hear hundreds of messages per second.
+
+    The one that waits for events takes about half the CPU time of the one that looks through all entities at every
+    message. It knows no guard conditions, and releases of ROS 2 before Jazzy lack it.
+    """
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    executor: Executor = EventsExecutor()
+    return executor
+
+
+def _spin(node: Node, signals: StopSignals, executor: Executor) -> None:
     executor.add_node(node)
     try:
         while signals.count == 0 or not node.stopping(hurry=signals.count > 1):

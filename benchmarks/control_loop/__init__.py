@@ -1,0 +1,1 @@
+"""Lateness of the control loop, seams between chunks, and the age of commands, beside the ways of other projects."""
