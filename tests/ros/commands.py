@@ -64,29 +64,8 @@ class CommandRecord:
         return (stamps - stamps[0]) / 1e9, np.array([row for _, row in self._rows])
 
     def assert_smooth(self) -> None:
-        """No command breaks a limit of position, velocity, acceleration or jerk, seen from outside alone.
-
-        The curve behind the commands has a bounded jerk, and a divided difference over any stamps is a mean of the
-        derivative between them, so this holds however regularly the commander ticked and whatever was missed here. It
-        cannot be said across a pause longer than the longest tick, after which the guard goes on as after that tick.
-        """
-        limits, longest_s = self._safety.limits, self._safety.longest_tick_s
-        times, path = self.path()
-        assert len(times) > 10, "hardly any command was heard"
-        assert (np.diff(times) > 0).all(), "two commands have one stamp, or came out of order"
-        assert limits.position_kept(path.min(axis=0)).all()
-        assert limits.position_kept(path.max(axis=0)).all()
-        gaps = np.diff(times)
-        allowed = limits.velocity * gaps[:, None] * (1.0 + STAMPS) + 1e-4
-        assert (np.abs(np.diff(path, axis=0)) <= allowed).all(), "a command leaps"
-        # Within a tick the acceleration may go beyond its limit and come back within the jerk.
-        hidden = limits.jerk * min(longest_s, float(gaps.max())) / 4.0
-        for order, (name, limit) in enumerate(
-            (("velocity", limits.velocity), ("acceleration", limits.acceleration + hidden), ("jerk", limits.jerk)), 1
-        ):
-            found = _differences(times, path, order, longest_s)
-            worst = float((np.abs(found) / limit).max(initial=0.0))
-            assert worst <= 1.0 + STAMPS, f"the {name} is {worst:.2f} times its limit"
+        """No command breaks a limit."""
+        assert_smooth(*self.path(), self._safety)
 
     def _heard(self, arm: str, message: JointState) -> None:
         row = from_driver(self._topics, arm, self._topics.arm(arm).feedback.joints, message.position)
@@ -96,6 +75,31 @@ class CommandRecord:
         if len(both) == len(ARMS):
             del self._half[stamp_ns]
             self._rows.append((stamp_ns, np.concatenate([both[one] for one in ARMS])))
+
+
+def assert_smooth(times: JointArray, path: JointArray, safety: SafetyProfile) -> None:
+    """No command breaks a limit of position, velocity, acceleration or jerk, seen from outside alone.
+
+    The curve behind the commands has a bounded jerk, and a divided difference over any stamps is a mean of the
+    derivative between them, so this holds however regularly the commander ticked and whatever was missed here. It
+    cannot be said across a pause longer than the longest tick, after which the guard goes on as after that tick.
+    """
+    limits, longest_s = safety.limits, safety.longest_tick_s
+    assert len(times) > 10, "hardly any command was heard"
+    assert (np.diff(times) > 0).all(), "two commands have one stamp, or came out of order"
+    assert limits.position_kept(path.min(axis=0)).all()
+    assert limits.position_kept(path.max(axis=0)).all()
+    gaps = np.diff(times)
+    allowed = limits.velocity * gaps[:, None] * (1.0 + STAMPS) + 1e-4
+    assert (np.abs(np.diff(path, axis=0)) <= allowed).all(), "a command leaps"
+    # Within a tick the acceleration may go beyond its limit and come back within the jerk.
+    hidden = limits.jerk * min(longest_s, float(gaps.max())) / 4.0
+    for order, (name, limit) in enumerate(
+        (("velocity", limits.velocity), ("acceleration", limits.acceleration + hidden), ("jerk", limits.jerk)), 1
+    ):
+        found = _differences(times, path, order, longest_s)
+        worst = float((np.abs(found) / limit).max(initial=0.0))
+        assert worst <= 1.0 + STAMPS, f"the {name} is {worst:.2f} times its limit"
 
 
 def _differences(times: JointArray, path: JointArray, order: int, longest_s: float) -> JointArray:

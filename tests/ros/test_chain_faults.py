@@ -71,7 +71,7 @@ def test_server_killed_mid_chunk_brakes_to_a_hold_and_the_client_says_lost(chain
     assert robot.commands.speed(over=100) == 0.0
     assert robot.policy[-1].state == "lost"
     robot.begin(TOLD, variant_id="red")
-    robot.until_success("red")
+    robot.until_fast()
     robot.commands.assert_smooth()
 
 
@@ -141,5 +141,5 @@ def test_frozen_and_stale_cameras_are_named_and_no_question_is_asked(chain: Chai
     robot.commands.assert_smooth()
     # When the camera is back, so is the motion.
     robot.inject("none")
-    robot.until_success("red")
+    robot.until_fast()
     robot.commands.assert_smooth()

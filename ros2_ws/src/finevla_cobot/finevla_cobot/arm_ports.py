@@ -59,10 +59,8 @@ class ArmPort:
         self._index = ARMS.index(arm)
         self._topics = profile.arm(arm)
         self._steady = SteadyClock()
-        self._feedback_fault = self._status_fault = ""
-        self._limits: FirmwareLimits | None = None
-        self._limits_fault = ""
-        self._feedback_heard = self._status_heard = False
+        self._feedback_fault = self._status_fault = self._limits_fault = ""
+        self._feedback_heard = self._status_heard = self._limits_heard = False
         is_trajectory = profile.output == JOINT_TRAJECTORY
         self._publisher = node.create_publisher(
             JointTrajectory if is_trajectory else JointState, self._topics.command.topic, COMMAND
@@ -89,14 +87,10 @@ class ArmPort:
         if not self._feedback_heard:
             return f"FV-SAF-008: no joint position has come from the {self._arm} arm on {self._topics.feedback.topic}."
         if self._topics.firmware_limits is not None:
-            if self._limits is None and self._limits_fault:
-                return self._limits_fault
-            if self._limits is None:
+            if not self._limits_heard:
                 return f"FV-ROB-008: the {self._arm} arm has not said its firmware limits."
-            try:
-                require_firmware_limits(self._embodiment, self._arm, self._limits)
-            except BodyError as error:
-                return str(error)
+            if self._limits_fault:
+                return self._limits_fault
         if self._table is not None and not self._status_heard and self._topics.status is not None:
             return f"FV-ROB-009: the {self._arm} arm has not said how it is on {self._topics.status.topic}."
         return None
@@ -141,10 +135,11 @@ class ArmPort:
         self._report()
 
     def _on_limits(self, message: Float64MultiArray) -> None:
+        self._limits_heard, self._limits_fault = True, ""
         try:
-            self._limits = FirmwareLimits.from_values(message.data)
+            require_firmware_limits(self._embodiment, self._arm, FirmwareLimits.from_values(message.data))
         except BodyError as error:
-            self._limits, self._limits_fault = None, str(error)
+            self._limits_fault = str(error)
 
     def _report(self) -> None:
         faults = [fault for fault in (self._feedback_fault, self._status_fault) if fault]
