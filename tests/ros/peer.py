@@ -16,7 +16,7 @@ from finevla_cobot.qos import EVENT
 from finevla_runtime.contracts.clock import SteadyClock, elapsed_s
 
 # Long enough for a busy machine; a promise that is kept takes no longer than it takes.
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 
 
 class Peer:
@@ -39,6 +39,10 @@ class Peer:
     def add(self, node: Node) -> None:
         """Spin a node under test along; it must be made with ``context=peer.context``."""
         self._executor.add_node(node)
+
+    def remove(self, node: Node) -> None:
+        """Spin a node no longer."""
+        self._executor.remove_node(node)
 
     def until(self, condition: Callable[[], object], what: str, each: Callable[[], object] = lambda: None) -> None:
         """Spin until ``condition`` holds; ``each`` runs at every turn, a hundred times a second at most."""

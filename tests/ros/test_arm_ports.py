@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from array import array
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def test_a_driver_that_says_no_limits_is_refused_when_the_profile_names_them(mak
 
 @pytest.mark.parametrize("corrupted", [True, False], ids=["corrupted", "well"])
 def test_the_commander_does_not_begin_on_corrupted_firmware_limits(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch, corrupted: bool
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, corrupted: bool
 ) -> None:
     topics = with_left(firmware_limits="left/limits")
     monkeypatch.setattr(arm_commander, "find_topic_profile", lambda _name: topics)
@@ -172,6 +173,8 @@ def test_the_commander_does_not_begin_on_corrupted_firmware_limits(
     node = ArmCommander(
         context=peer.context, parameters=[Parameter(name, value=value) for name, value in parameters.items()]
     )
+    # The services of a lifecycle end with its object alone; a test after this one must not find them.
+    request.addfinalizer(lambda: end_of_life(peer, node))
     peer.add(node)
     state = LifecycleState("any", 1)
     assert node.on_configure(state) == TransitionCallbackReturn.SUCCESS
@@ -198,4 +201,13 @@ def test_the_commander_does_not_begin_on_corrupted_firmware_limits(
     else:
         peer.until(lambda: heard, "a command", each=talk)
         np.testing.assert_allclose(heard[0].position, HOME[LEFT])
+
+
+def end_of_life(peer: Peer, node: ArmCommander) -> None:
+    """Take a lifecycle node off the graph, with what it froze and with the services of its state machine."""
+    peer.remove(node)
+    node.on_shutdown(LifecycleState("any", 1))
+    node._state_machine.destroy_when_not_in_use()
     node.destroy_node()
+    gc.unfreeze()
+    gc.collect()
