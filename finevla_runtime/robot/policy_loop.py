@@ -19,6 +19,8 @@ from finevla_runtime.motion.synchroniser import Synchronised
 
 # A chunk on its way to the controller is not yet in what the controller says.
 _DELIVERY_NS = 100_000_000
+# A server that refuses at once is given a moment, and is then shown something new.
+_BREATH_NS = 100_000_000
 # A camera's period is no multiple of a step; this share of a step early is on time.
 _EARLY = 0.25
 
@@ -108,6 +110,7 @@ class PolicyLoop:
         self._answered_ns = 0
         self._resting_ns: int | None = None
         self._failing_since_ns: int | None = None
+        self._breath_until_ns = 0
         self.latency = Latency()
         self.health = Health.IDLE
         self.error: FineVLAError | None = None
@@ -179,6 +182,7 @@ class PolicyLoop:
         if self._episode is None or question.ticket != self._episode.ticket:
             return
         self.error = error
+        self._breath_until_ns = now_ns + _BREATH_NS
         if self._failing_since_ns is None:
             self._failing_since_ns = now_ns
         if error.code in OWN_FAULTS or not isinstance(error, PolicyError):
@@ -190,6 +194,8 @@ class PolicyLoop:
 
     def _is_due(self, seen: Synchronised, body: Body) -> bool:
         last = self._chunk
+        if seen.capture_ns < self._breath_until_ns:
+            return False
         if self._resting_ns is not None:
             # Only an observation from after the body came to rest says where it is.
             delivered = last is None or body.stamp_ns >= self._answered_ns + _DELIVERY_NS

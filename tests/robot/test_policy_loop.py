@@ -122,6 +122,13 @@ def test_a_server_away_for_a_moment_is_asked_again_and_for_long_is_lost() -> Non
     assert_smooth(pipeline.robot)
 
 
+def test_a_server_that_refuses_at_once_is_not_flooded() -> None:
+    pipeline = Pipeline(Execution(Strategy.ASYNCHRONOUS, execution_rows=4), delay_s=0.0)
+    pipeline.fails_until_ns = 10**12
+    pipeline.run(0.9 * PATIENCE_S)
+    assert 5 <= len(pipeline.questions) <= 10
+
+
 def test_a_fault_of_the_policy_itself_is_not_asked_again() -> None:
     pipeline = Pipeline(Execution(Strategy.ASYNCHRONOUS, execution_rows=4))
     pipeline.error = PolicyError("FV-ACT-003", "a row is not finite.")
