@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,9 +139,9 @@ def _seam_row(name: str, one: Found, base: Found) -> str:
         f"{base['seam']['jerk'] / seam['jerk']:.2f}",
         f"{one['jerk_rms']:.0f}",
         f"{base['jerk_rms'] / one['jerk_rms']:.2f}",
-        f"{one['error_rms'] * 1e3:.1f}",
+        _milli(one["error_rms"]),
         f"{one['lag_s'] * 1e3:.0f}",
-        f"{one['lag_error_rms'] * 1e3:.1f}",
+        _milli(one["lag_error_rms"]),
         f"{one['seconds']:.1f}",
         f"{one['successes']}/{one['runs']}",
         f"{one['limited']:.0%}",
@@ -151,3 +152,8 @@ def _seam_row(name: str, one: Found, base: Found) -> str:
 
 def _when(part: Found) -> str:
     return f"{part['date'][:10]}, {part['cpus']} cores, load average {part['load']:.1f} over five minutes at the end."
+
+
+def _milli(value: float) -> str:
+    """Return a figure in thousandths; a dash where no row could be compared."""
+    return "–" if math.isnan(value) else f"{1e3 * value:.1f}"
