@@ -71,6 +71,7 @@ class Controller:
         tick_s: float,
         space: Space | None = None,
         deadman_s: float = 0.0,
+        session_s: float = 0.0,
     ) -> None:
         """Prepare the controller of a body that stands; nothing is commanded before ``start``.
 
@@ -81,17 +82,18 @@ class Controller:
             tick_s: seconds between ticks.
             space: what the body must not touch.
             deadman_s: longest time without a sign of the operator while an episode runs; 0 asks for none.
+            session_s: the same for a sign of the session, which alone ends an episode in good order.
         """
         self.guard = Guard(profile, space)
         self.executor = Executor(self.guard, execution, step_s)
         self.lateness = Lateness(tick_s)
         self.step_s = step_s
-        self._deadman_s = deadman_s
+        self._deadman_s, self._session_s = deadman_s, session_s
         self._ticket: Ticket | None = None
         self._measured = np.zeros(DOF)
         self._measured_ns = [-1, -1]
         self._faults = ["", ""]
-        self._operator_ns = 0
+        self._operator_ns = self._session_ns = 0
         self._pressed = False
         self._limited: Counter[str] = Counter()
         self._ended: Reason | None = None
@@ -110,6 +112,10 @@ class Controller:
         """Take a sign of the operator."""
         self._operator_ns = now_ns
 
+    def session_is_there(self, now_ns: int) -> None:
+        """Take a sign of the session."""
+        self._session_ns = now_ns
+
     def start(self, now_ns: int) -> Reason | None:
         """Begin to command from where the body stands, also after a stop; return why not."""
         problem = self._button() or self._unheard(now_ns) or self.guard.start(self._situation(now_ns))
@@ -126,8 +132,9 @@ class Controller:
             return self.guard.latched
         self._ended = None
         self._ticket = ticket
-        # Beginning is itself a sign of the operator.
-        self._operator_ns = now_ns
+        self.guard.allow_approach(False)
+        # Beginning is itself a sign of both.
+        self._operator_ns = self._session_ns = now_ns
         self.executor.expect(ticket)
         return None
 
@@ -159,9 +166,8 @@ class Controller:
         self.lateness.tick(now_ns)
         if self.guard.command is None:
             return None
-        if self._is_operator_gone(now_ns):
-            away_s = (now_ns - self._operator_ns) / 1e9
-            self._end(Reason("FV-SAF-021", f"no sign of the operator for {away_s:.2f} s; begin again to go on."))
+        if self._ticket is not None:
+            self._watch(now_ns)
         self._last = self.executor.tick(self._situation(now_ns))
         if self._last.verdict.outcome is Outcome.LIMIT:
             self._limited.update(reason.code for reason in self._last.reasons)
@@ -211,9 +217,16 @@ class Controller:
             return Reason("FV-SAF-008", f"no joint position has come from the {' and the '.join(silent)} arm.")
         return None
 
-    def _is_operator_gone(self, now_ns: int) -> bool:
-        watching = self._deadman_s > 0.0 and self._ticket is not None
-        return watching and now_ns - self._operator_ns > self._deadman_s * 1e9
+    def _watch(self, now_ns: int) -> None:
+        """End an episode that nobody is in charge of any more."""
+        for code, who, longest_s, at_ns in (
+            ("FV-SAF-021", "operator", self._deadman_s, self._operator_ns),
+            ("FV-SAF-025", "session", self._session_s, self._session_ns),
+        ):
+            away_s = (now_ns - at_ns) / 1e9
+            if 0.0 < longest_s < away_s:
+                self._end(Reason(code, f"no sign of the {who} for {away_s:.2f} s; begin again to go on."))
+                return
 
     def _end(self, reason: Reason | None) -> None:
         self._ticket, self._ended = None, reason

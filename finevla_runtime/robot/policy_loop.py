@@ -192,6 +192,11 @@ class PolicyLoop:
         else:
             self.health = Health.WAITING
 
+    def give_up(self, error: FineVLAError) -> None:
+        """End the episode's questions for a reason that lies before the policy, such as a blind camera."""
+        if self._episode is not None:
+            self.error, self.health = error, Health.FAULTY
+
     def _is_due(self, seen: Synchronised, body: Body) -> bool:
         last = self._chunk
         if seen.capture_ns < self._breath_until_ns:

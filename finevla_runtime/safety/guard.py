@@ -67,6 +67,7 @@ class Guard:
         self._ticked_ns = 0
         self._late = 0
         self._held_since_ns: int | None = None
+        self._moving_since_ns: int | None = None
         self._latched: Reason | None = None
         self._admitted = False
         self._may_approach = False
@@ -164,15 +165,17 @@ class Guard:
             breach = self._space.breach(path)
             if breach is not None:
                 return self._hold(before, dt_s, (breach,), seen)
-        self._held_since_ns = None
+        if self._moving_since_ns is None:
+            self._moving_since_ns = seen.now_ns
+        if seen.now_ns - self._moving_since_ns >= _RECOVERED_S * 1e9:
+            self._held_since_ns = None
         return Verdict(Outcome.LIMIT if reasons else Outcome.PASS, command, reasons)
 
     def _hold(self, before: Setpoint, dt_s: float, reasons: tuple[Reason, ...], seen: Situation) -> Verdict:
         """Brake, and stand until the reason ends; a hold over a fault that lasts becomes a stop."""
         command = self._follower.brake(before, dt_s)
-        self._admitted = False
+        self._admitted, self._moving_since_ns = False, None
         if reasons[0].code in _PATIENT:
-            self._held_since_ns = None
             return Verdict(Outcome.HOLD, command, reasons)
         if self._held_since_ns is None:
             self._held_since_ns = seen.now_ns
@@ -270,6 +273,8 @@ class Guard:
         return found or (Reason("FV-SAF-019", f"{_listed(~kept)} could not stop inside of its range."),)
 
 
+# A hold is over when motion has gone on for this long; until then the next hold goes on with it.
+_RECOVERED_S = 1.0
 # Holds that wait for somebody or for new work; they may last.
 _PATIENT = ("FV-SAF-012", "FV-SAF-015")
 

@@ -31,8 +31,9 @@ class Robot:
         profile: SafetyProfile = PROFILE,
         space: Space | None = None,
         deadman_s: float = 0.0,
+        session_s: float = 0.0,
     ) -> None:
-        self.controller = Controller(profile, execution, STEP_S, TICK_S, space, deadman_s)
+        self.controller = Controller(profile, execution, STEP_S, TICK_S, space, deadman_s, session_s)
         self.now_ns = 5_000_000_000
         self.measured = MIDDLE.copy()
         self.heard = self.follows = True

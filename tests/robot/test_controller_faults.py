@@ -179,6 +179,26 @@ def test_a_wall_is_never_touched_and_the_hold_names_it() -> None:
     assert codes(robot) == {"FV-SAF-100"}
 
 
+def test_a_policy_that_wants_through_the_wall_again_and_again_is_stopped() -> None:
+    highest = float(MIDDLE[3]) + 0.15
+    robot = Robot(space=Wall(3, highest))
+    for command in robot.ticks(3.0 * PROFILE.patience_s):
+        if command.phase in (Phase.WAITING, Phase.HOLDING):
+            robot.offer(robot.chunk(rows=16, rate=0.5))
+    assert robot.commands[-1].phase is Phase.STOPPED
+    assert codes(robot) == {"FV-SAF-013"}
+    assert robot.path()[:, 3].max() <= highest
+    assert_smooth(robot)
+
+
+def test_consent_before_an_episode_is_none_within_it() -> None:
+    robot = Robot()
+    robot.controller.allow_approach()
+    assert robot.controller.begin(Ticket("next", 0), robot.now_ns) is None
+    robot.offer(robot.chunk(away=0.4, rate=0.0), Ticket("next", 0))
+    assert robot.run(0.1).phase is Phase.HOLDING
+
+
 @settings(max_examples=20)
 @given(st.randoms(use_true_random=False))
 def test_foreign_duplicate_and_shuffled_chunks_never_disturb_the_motion(random: object) -> None:
@@ -251,6 +271,22 @@ def test_operator_gone_holds_within_the_time_and_resumes_only_when_begun_again()
     assert robot.offer() is not None
     assert robot.controller.begin(TICKET, robot.now_ns) is None
     assert robot.offer() is None
+    assert_smooth(robot)
+
+
+def test_a_session_that_is_gone_ends_its_episode_and_its_return_alone_moves_nothing() -> None:
+    robot = Robot(session_s=0.3)
+    for _ in range(120):
+        robot.controller.session_is_there(robot.now_ns)
+        if not len(robot.commands) % 40:
+            robot.offer(robot.chunk(rate=0.1))
+        robot.tick()
+    assert robot.commands[-1].phase is Phase.MOVING
+    robot.run(0.31)
+    assert robot.run(0.4).setpoint.is_at_rest
+    assert codes(robot) == {"FV-SAF-025"}
+    robot.controller.session_is_there(robot.now_ns)
+    assert robot.offer() is not None
     assert_smooth(robot)
 
 

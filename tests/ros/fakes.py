@@ -10,6 +10,7 @@ from rclpy.node import Node
 from std_msgs.msg import Bool, Empty, String
 from std_srvs.srv import Trigger
 
+from finevla_cobot.conversions import same_episode
 from finevla_cobot.qos import EVENT, STATE
 from finevla_cobot.spin import STEADY
 from finevla_interfaces.msg import ControllerStatus, Episode, PolicyStatus
@@ -33,6 +34,7 @@ class FakeCommander:
 
     def __init__(self, node: Node) -> None:
         self.episodes: list[Episode] = []
+        self.repeated = 0
         self.heartbeats = 0
         self.called: list[str] = []
         self.says: dict[str, Any] = {}
@@ -51,6 +53,9 @@ class FakeCommander:
         node.create_timer(STATUS_S, self._publish, clock=STEADY)
 
     def _on_episode(self, message: Episode) -> None:
+        if self.episodes and same_episode(message, self.episodes[-1]):
+            self.repeated += 1
+            return
         self.episodes.append(message)
         if not self.deaf:
             self._episode = message

@@ -88,6 +88,7 @@ def test_an_instruction_runs_into_its_timeout_and_that_is_no_failure(theatre: Th
     assert 0 < result.chunks < 40, "only the episode's own chunks count"
     assert 1.0 <= result.duration_s < 3.0
     idle, run, end = theatre.episodes()
+    assert theatre.commander.repeated >= 1, "a running episode is repeated, so that a silent session is noticed"
     assert [e.state for e in (idle, run, end)] == [Episode.IDLE, Episode.RUN, Episode.IDLE]
     assert (run.instruction, run.kind, run.seed, run.epoch) == (CUBE, "raw", 9, 0)
     assert run.origin_ns > 0

@@ -16,7 +16,7 @@ from std_msgs.msg import Bool, Empty
 from std_srvs.srv import Trigger
 
 from finevla_cobot.arm_ports import ArmPort
-from finevla_cobot.conversions import ExecutionSettings, chunk_of
+from finevla_cobot.conversions import ExecutionSettings, chunk_of, same_episode
 from finevla_cobot.diagnostics import Diagnostics, Level
 from finevla_cobot.first_messages import hear
 from finevla_cobot.joint_states import JointStates
@@ -43,6 +43,7 @@ LONGEST_STOP_S = 3.0
 FIRST_MESSAGES_S = 5.0
 NO_SPACE = "none"
 UNSTARTED = "unstarted"
+FAR_START = "FV-SAF-015"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class CommanderSettings(ExecutionSettings):
         space: file in ``hw_configs/spaces``; ``none`` commands without looking where the arms are.
         control_hz: rate of the commands.
         deadman_s: longest time without a heartbeat while an episode runs; 0 asks for none.
+        session_s: longest time without the session repeating the episode while it runs; 0 asks for none.
         arm_status: ``profile`` listens to the arms' own status as the profile says; ``off`` does not.
     """
 
@@ -63,6 +65,7 @@ class CommanderSettings(ExecutionSettings):
     space: str = ""
     control_hz: float = 200.0
     deadman_s: float = 0.0
+    session_s: float = 0.0
     arm_status: str = "profile"
 
 
@@ -126,7 +129,8 @@ class ArmCommander(LifecycleNode):
         # What was made until now lives as long as the process; the collector need not look at it while arms move.
         gc.freeze()
         self._active, self._problem = True, ""
-        self._begin_episode()
+        # What was said before may come from a session that is gone; a living one repeats it.
+        self._episode = Episode()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -170,6 +174,10 @@ class ArmCommander(LifecycleNode):
                 raise SetupError(
                     "FV-ROS-002", f"{self.get_name()}: parameter {name} is missing; there is no default that is safe."
                 )
+        if not settings.control_hz > 0.0 or not min(settings.deadman_s, settings.session_s) >= 0.0:
+            raise SetupError(
+                "FV-ROS-003", f"{self.get_name()}: control_hz must be above 0, deadman_s and session_s 0 or more."
+            )
         embodiment = load_embodiment(HW_CONFIGS / f"{settings.embodiment}.yaml")
         safety = load_safety_profile(HW_CONFIGS / "safety" / f"{settings.embodiment}.yaml", embodiment)
         space = None
@@ -191,12 +199,18 @@ class ArmCommander(LifecycleNode):
             tick_s=1.0 / settings.control_hz,
             space=space,
             deadman_s=settings.deadman_s,
+            session_s=settings.session_s,
         )
         self._controller.emergency_button(self._is_pressed)
         listens = settings.arm_status != "off"
         for arm in ARMS:
             # One by one: an arm that cannot be had must not leave the topics of the other one behind.
             self._ports += (ArmPort(self, profile, embodiment, arm, self._controller, listens),)
+        unheard = [arm for arm, port in zip(ARMS, self._ports, strict=True) if not port.hears_status]
+        if unheard:
+            self.get_logger().warning(
+                f"nobody hears of faults of the {' and the '.join(unheard)} arm: no status topic."
+            )
         self._tick_timer = self.create_timer(1.0 / settings.control_hz, self._tick, clock=STEADY)
 
     def _forget(self) -> None:
@@ -220,9 +234,18 @@ class ArmCommander(LifecycleNode):
         if not self._active or self._controller is None:
             return
         now_ns = self._steady.now_ns()
-        command = self._controller.tick(now_ns)
-        if command is not None:
-            self._send(command, now_ns)
+        try:
+            command = self._controller.tick(now_ns)
+            if command is not None:
+                self._send(command, now_ns)
+        except Exception as error:  # noqa: BLE001  # An arm in motion is not left to itself.
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Stop for a failure of our own; the loop goes on, and its next ticks brake."""
+        self.get_logger().error(f"the commander failed: {error!r}")
+        if self._controller is not None:
+            self._controller.stop(Reason("FV-SAF-001", f"the commander failed ({type(error).__name__}: {error})."))
 
     def _send(self, command: Command, now_ns: int) -> None:
         """Publish a command, stamped with the instant that it was calculated for, however long that took."""
@@ -253,7 +276,13 @@ class ArmCommander(LifecycleNode):
             self._steady.sleep_s(controller.lateness.tick_s)
 
     def _on_episode(self, message: Episode) -> None:
+        """Follow a new episode; one that is repeated says no more than that the session is there."""
+        is_repeated = same_episode(message, self._episode)
         self._episode = message
+        if is_repeated:
+            if self._controller is not None:
+                self._controller.session_is_there(self._steady.now_ns())
+            return
         if self._active:
             self._begin_episode()
 
@@ -277,7 +306,11 @@ class ArmCommander(LifecycleNode):
             self._controller.executor.queue.refused[error.code] += 1
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
-        refused = self._controller.offer(ticket, chunk, self._steady.now_ns())
+        try:
+            refused = self._controller.offer(ticket, chunk, self._steady.now_ns())
+        except Exception as error:  # noqa: BLE001  # An arm in motion is not left to itself.
+            self._fail(error)
+            return
         if refused is not None:
             self.get_logger().warning(f"{refused.code}: {refused.text}", throttle_duration_sec=1.0)
 
@@ -295,7 +328,8 @@ class ArmCommander(LifecycleNode):
         del request
         if self._controller is not None:
             self._controller.stop(Reason("FV-SAF-022", "stop was asked for."))
-        response.success, response.message = True, "braking and holding until reset"
+        response.success = self._active
+        response.message = "braking and holding until reset" if self._active else "not active: nothing is commanded"
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -313,6 +347,9 @@ class ArmCommander(LifecycleNode):
         if self._controller is None or not self._active:
             response.message = "FV-SAF-011: the arm commander is not active; activate it."
             return response
+        if not any(reason.code == FAR_START for reason in self._controller.state().reasons):
+            response.message = f"no motion waits for this ({FAR_START}); nothing is allowed in advance."
+            return response
         self._controller.allow_approach()
         response.success, response.message = True, "the next motion may begin from far away, slowly"
         return response
@@ -320,6 +357,8 @@ class ArmCommander(LifecycleNode):
     def _publish_status(self) -> None:
         message = ControllerStatus(state=UNSTARTED, reasons=[self._problem] if self._problem else [])
         if self._controller is not None and self._active:
+            for port in self._ports:
+                port.watch()
             state = self._controller.state()
             message = status_message(state, self._episode, self._steady.now_ns(), self._controller.step_s)
             if self._joint_states is not None:

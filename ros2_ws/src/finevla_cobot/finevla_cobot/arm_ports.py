@@ -26,6 +26,8 @@ from finevla_runtime.robot.topic_profile import ARMS, JOINT_TRAJECTORY, TopicPro
 # A driver that publishes its limits once is there within this time.
 DISCOVERY_S = 2.0
 POLL_S = 0.05
+# Drivers say how their arm is many times a second.
+STATUS_SILENCE_S = 1.0
 
 
 class ArmPort:
@@ -60,6 +62,7 @@ class ArmPort:
         self._topics = profile.arm(arm)
         self._steady = SteadyClock()
         self._feedback_fault = self._status_fault = self._limits_fault = ""
+        self._status_ns = 0
         self._feedback_heard = self._status_heard = self._limits_heard = False
         is_trajectory = profile.output == JOINT_TRAJECTORY
         self._publisher = node.create_publisher(
@@ -94,6 +97,18 @@ class ArmPort:
         if self._table is not None and not self._status_heard and self._topics.status is not None:
             return f"FV-ROB-009: the {self._arm} arm has not said how it is on {self._topics.status.topic}."
         return None
+
+    @property
+    def hears_status(self) -> bool:
+        """Return whether the arm's own status is listened to."""
+        return self._table is not None
+
+    def watch(self) -> None:
+        """Take an arm that no longer says how it is for one that is not well."""
+        silent_s = (self._steady.now_ns() - self._status_ns) / 1e9
+        if self._table is not None and self._status_heard and silent_s > STATUS_SILENCE_S:
+            self._status_fault = f"it has not said how it is for {silent_s:.1f} s"
+            self._report()
 
     def close(self) -> None:
         """Give the topics back."""
@@ -130,7 +145,7 @@ class ArmPort:
         fields = message.get_fields_and_field_types()  # type: ignore[attr-defined]
         values = {name: getattr(message, name) for name in fields}
         numbers = {name: value for name, value in values.items() if isinstance(value, (bool, int))}
-        self._status_heard = True
+        self._status_heard, self._status_ns = True, self._steady.now_ns()
         self._status_fault = self._table.read(numbers).fault
         self._report()
 
@@ -142,7 +157,7 @@ class ArmPort:
             self._limits_fault = str(error)
 
     def _report(self) -> None:
-        faults = [fault for fault in (self._feedback_fault, self._status_fault) if fault]
+        faults = [fault for fault in (self._feedback_fault, self._status_fault, self._limits_fault) if fault]
         self._controller.arm_fault(self._index, "; ".join(faults))
 
     def _send_state(self, setpoint: Setpoint, rows: slice, stamp: Time) -> None:

@@ -126,7 +126,9 @@ class BringUp:
         while process.poll() is None:
             if hurried() and not again:
                 again = True
-                process.send_signal(signal.SIGTERM)
+                # Nobody waits for his turn: the arms brake now, whoever hangs.
+                for one in (process, *self._processes.values()):
+                    one.send_signal(signal.SIGTERM)
             if elapsed_s(self._desk.clock, begin_ns) > END_S:
                 process.kill()
                 process.wait()

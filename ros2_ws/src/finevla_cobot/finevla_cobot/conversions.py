@@ -9,6 +9,7 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from finevla_interfaces.msg import ActionChunk as ChunkMessage
+from finevla_interfaces.msg import Episode
 from finevla_runtime.contracts.action import DOF, ActionChunk
 from finevla_runtime.contracts.arrays import ByteArray
 from finevla_runtime.contracts.errors import BodyError, PolicyError
@@ -88,6 +89,11 @@ def chunk_of(message: ChunkMessage) -> tuple[Ticket, ActionChunk]:
         model_s=message.model_s,
     )
     return Ticket(message.episode_id, message.epoch), chunk
+
+
+def same_episode(one: Episode, other: Episode) -> bool:
+    """Return whether two messages say the same state, episode and instruction."""
+    return (one.state, one.episode_id, one.epoch) == (other.state, other.episode_id, other.epoch)
 
 
 def pixels_of(message: Image, camera: CameraTopic) -> ByteArray:

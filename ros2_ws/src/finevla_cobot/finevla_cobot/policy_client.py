@@ -12,7 +12,7 @@ from pathlib import Path
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
 
-from finevla_cobot.conversions import ExecutionSettings, chunk_message, pixels_of, stamp_ns
+from finevla_cobot.conversions import ExecutionSettings, chunk_message, pixels_of, same_episode, stamp_ns
 from finevla_cobot.diagnostics import Diagnostics, Level
 from finevla_cobot.parameters import read_parameters
 from finevla_cobot.qos import EVENT, SENSOR, STATE
@@ -23,7 +23,7 @@ from finevla_interfaces.msg import Episode as EpisodeMessage
 from finevla_runtime.contracts.action import ActionChunk
 from finevla_runtime.contracts.clock import SteadyClock
 from finevla_runtime.contracts.embodiment import Embodiment, load_embodiment
-from finevla_runtime.contracts.errors import BodyError, FineVLAError, SetupError
+from finevla_runtime.contracts.errors import BodyError, FineVLAError, PolicyError, SetupError
 from finevla_runtime.contracts.instruction import Instruction, InstructionKind
 from finevla_runtime.contracts.policy import check_compatibility, raise_for_errors
 from finevla_runtime.motion.chunk_queue import Ticket
@@ -56,6 +56,7 @@ class PolicyClientSettings(ExecutionSettings):
         timeout_s: deadline of one question.
         connect_timeout_s: how long to wait for the server when configured.
         patience_s: how long the server may stay away within an episode.
+        blind_s: how long an episode may go without a whole and fresh observation before it ends.
     """
 
     embodiment: str = ""
@@ -67,6 +68,7 @@ class PolicyClientSettings(ExecutionSettings):
     timeout_s: float = 1.0
     connect_timeout_s: float = 20.0
     patience_s: float = 2.0
+    blind_s: float = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,8 @@ class PolicyClient(LifecycleNode):
         self._problems: tuple[Reason, ...] = ()
         self._source_faults: dict[str, str] = {}
         self._problem = ""
+        self._blind_since_ns: int | None = None
+        self._blind_s = 0.0
         self._body = Body(None, moving=False, rows_left=0, stamp_ns=0)
         self._message = EpisodeMessage()
         self._is_fresh = False
@@ -168,7 +172,7 @@ class PolicyClient(LifecycleNode):
         policy = self._connect(settings, embodiment)
         cameras = tuple(camera.name for camera in policy.spec.cameras)
         sources = profile.sources
-        self._policy, self._profile = policy, profile
+        self._policy, self._profile, self._blind_s = policy, profile, settings.blind_s
         self._loop = PolicyLoop(execution, 1.0 / embodiment.control_hz, settings.patience_s, policy.continues)
         self._synchroniser = Synchroniser(
             cameras,
@@ -245,8 +249,9 @@ class PolicyClient(LifecycleNode):
         self._body = Body(ticket, message.state in _MOVING, message.rows_left, self._steady.now_ns())
 
     def _on_episode(self, message: EpisodeMessage) -> None:
+        is_repeated = same_episode(message, self._message)
         self._message = message
-        if self._active:
+        if self._active and not is_repeated:
             self._begin_episode()
 
     def _begin_episode(self) -> None:
@@ -282,13 +287,22 @@ class PolicyClient(LifecycleNode):
         seen = synchroniser.latest(self._steady.now_ns())
         if not isinstance(seen, Synchronised):
             self._problems = seen
+            self._be_blind(loop, seen)
             return
-        self._problems = ()
+        self._problems, self._blind_since_ns = (), None
         question = loop.ask(seen, self._body)
         if question is not None and loop.episode is not None:
             seed = None if self._is_fresh else loop.episode.seed
             self._is_fresh = True
             self._worker.submit(self._infer, policy, self._answers, question, seed)
+
+    def _be_blind(self, loop: PolicyLoop, problems: tuple[Reason, ...]) -> None:
+        """End an episode that has been blind for too long: a camera that comes back must not move arms by itself."""
+        now_ns = self._steady.now_ns()
+        if self._blind_since_ns is None or loop.episode is None:
+            self._blind_since_ns = now_ns
+        if now_ns - self._blind_since_ns > self._blind_s * 1e9:
+            loop.give_up(PolicyError(problems[0].code, problems[0].text))
 
     def _infer(
         self, policy: RemotePolicy, answers: queue.SimpleQueue[Answer], question: Question, seed: int | None
@@ -303,6 +317,9 @@ class PolicyClient(LifecycleNode):
             result: ActionChunk | FineVLAError = policy.infer(question.observation, question.prefix)
         except FineVLAError as error:
             result = error
+        except Exception as error:  # noqa: BLE001  # Whatever it is, a question without answer would block all others.
+            self.get_logger().error(f"the question failed: {error!r}")
+            result = SetupError("FV-ROS-021", f"the question failed in the client ({type(error).__name__}: {error}).")
         answers.put(Answer(question, result))
         self._answered.trigger()
 

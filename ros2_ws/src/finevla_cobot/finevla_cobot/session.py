@@ -39,7 +39,7 @@ from finevla_runtime.safety.scene_declaration import find_scene_declaration
 
 STEP_S = 0.02
 FEEDBACK_S = 0.1
-UPKEEP_S = 1.0
+UPKEEP_S = 0.5
 # Time for the last answers to leave the process after a signal.
 GRACE_S = 0.3
 NO_SCENE = ""
@@ -331,6 +331,9 @@ class Session(Node):
 
     def _upkeep(self) -> None:
         running, trial = self._running, self._desk.open
+        if running is not None and running.episode.state == Episode.RUN:
+            # The commander ends an episode whose session is silent.
+            self._say(running.episode)
         waits = not_ready(self._seen(), self._steady.now_ns(), self._watch_settings)
         values = {
             "episode": "" if running is None else running.episode.episode_id,
